@@ -1,0 +1,63 @@
+"""What a screen shows: one frozen picture of the procedure, drawn from what the journal also holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imaging.deviation import Deviation
+
+
+@dataclass(frozen=True)
+class NeedleStatus:
+    """One needle's line in the table.
+
+    Attributes:
+        name, hole: as in the plan.
+        is_reference: one of the 2-3 needles that are placed first.
+        state: ``planned``, ``at reference depth``, ``in place``, ``verified``, ``delivered``.
+        attempt: insertions and corrections so far.
+        first_deviation: of the tip in the first scan that judged the needle at full depth (or, for a
+            reference needle not yet there, at its reference depth); None before.
+        deviation: of the tip in the latest scan; None before.
+        seeds_delivered, seeds_planned: counts.
+    """
+
+    name: str
+    hole: str
+    is_reference: bool
+    state: str
+    attempt: int
+    first_deviation: Deviation | None
+    deviation: Deviation | None
+    seeds_delivered: int
+    seeds_planned: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The whole procedure at one moment.
+
+    Attributes:
+        state: name of the protocol's state.
+        steps: the protocol's steps in words, in order; ``step_index`` is the present one.
+        needles: in the plan's order.
+        seeds_delivered, seeds_planned: over all needles.
+        cartridge_left: seeds in the applicator's cartridge; None before the first is seated.
+        rig, applicator: the devices' states in words.
+        waiting_for: what the procedure waits for, in words.
+        virtual_time_s: time on the procedure's clock since its start.
+        message: the last thing that happened, in words.
+    """
+
+    state: str
+    step_index: int
+    steps: tuple[str, ...]
+    needles: tuple[NeedleStatus, ...]
+    seeds_delivered: int
+    seeds_planned: int
+    cartridge_left: int | None
+    rig: str
+    applicator: str
+    waiting_for: str
+    virtual_time_s: float
+    message: str
