@@ -1,0 +1,176 @@
+"""What the procedure may ask of the world, one small imperative at a time.
+
+Every command names exactly one thing to do; the interlocks judge each by itself. ``number`` counts the
+commands of a procedure from 1: it is the command's name in the journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Command:
+    """Parent of all commands."""
+
+    number: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"command": type(self).__name__, **asdict(self)}
+
+
+# --- people -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AskOperator(Command):
+    """Ask a person to do something and to confirm it.
+
+    Attributes:
+        task: ``confirm_time_out``, ``load_needle``, ``couple_applicator``, ``uncouple_applicator``,
+            ``seat_cartridge``, ``remove_cartridge``.
+        text: the words on the screen; they name what is confirmed.
+        needle: the needle concerned, or None.
+        cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
+    """
+
+    task: str
+    text: str
+    needle: str | None = None
+    cartridge: int | None = None
+    count: int | None = None
+    returned: int | None = None
+
+
+# --- template rig -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConnectRig(Command):
+    """Open the link, identify the rig, compare its settings with the configuration."""
+
+
+@dataclass(frozen=True)
+class HomeRig(Command):
+    """Find all axes' homes."""
+
+
+@dataclass(frozen=True)
+class MoveAcross(Command):
+    """Move the needle guide over ``(x_mm, y_mm)`` of the rig frame, for ``needle``."""
+
+    needle: str
+    x_mm: float
+    y_mm: float
+
+
+@dataclass(frozen=True)
+class MoveDepth(Command):
+    """Move the carriage so that a tip in its grip stands at ``z_mm`` of the rig frame.
+
+    ``in_tissue``: the needle in the grip is, or will be, in the patient: small steps, each read back.
+    """
+
+    needle: str
+    z_mm: float
+    in_tissue: bool
+
+
+@dataclass(frozen=True)
+class CloseGrip(Command):
+    """Take hold of ``needle``: a fresh one in the carriage, or one that stands in the patient."""
+
+    needle: str
+
+
+@dataclass(frozen=True)
+class OpenGrip(Command):
+    """Let go of ``needle``."""
+
+    needle: str
+
+
+# --- applicator -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConnectApplicator(Command):
+    """Open the link, identify the applicator, compare capacity, detent and gauge with the configuration."""
+
+
+@dataclass(frozen=True)
+class HomeApplicator(Command):
+    """Home one axis: ``stylet``, or ``retraction`` (never with a needle coupled)."""
+
+    axis: Literal["stylet", "retraction"]
+
+
+@dataclass(frozen=True)
+class BeginLedger(Command):
+    """Open the applicator's count of seeds for this procedure (first 8 hex digits of the plan's hash)."""
+
+    procedure: str
+
+
+@dataclass(frozen=True)
+class DeclareCartridge(Command):
+    """Tell the applicator which cartridge a person has seated, with how many seeds."""
+
+    cartridge: int
+    count: int
+    returned: int
+
+
+@dataclass(frozen=True)
+class RetractNeedle(Command):
+    """Draw the coupled needle back to ``z_um`` behind its verified place."""
+
+    needle: str
+    z_um: int
+
+
+@dataclass(frozen=True)
+class DropSeed(Command):
+    """Push seed ``seed`` out of ``needle``, which stands at retraction ``z_um``."""
+
+    needle: str
+    seed: int
+    z_um: int
+    token: str
+
+
+@dataclass(frozen=True)
+class EndLedger(Command):
+    """Close the count; refused by the applicator unless every seed is accounted for."""
+
+    returned: int
+
+
+# --- scanner ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RequestScan(Command):
+    """Ask for CT ``scan`` and for what it shows.
+
+    Attributes:
+        kind: ``reference`` and ``needles`` look for needles, ``seeds`` for seeds.
+        motion: number of needle motions made before this scan: what it shows is as new as that.
+    """
+
+    scan: int
+    kind: Literal["reference", "needles", "seeds"]
+    motion: int
+
+
+RIG_COMMANDS = (ConnectRig, HomeRig, MoveAcross, MoveDepth, CloseGrip, OpenGrip)
+APPLICATOR_COMMANDS = (
+    ConnectApplicator,
+    HomeApplicator,
+    BeginLedger,
+    DeclareCartridge,
+    RetractNeedle,
+    DropSeed,
+    EndLedger,
+)

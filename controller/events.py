@@ -1,0 +1,128 @@
+"""What has happened, told to the procedure: by devices, by people, by the analysis of a scan.
+
+``number`` is that of the command an event answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imaging.rescan import RescanFindings
+
+
+@dataclass(frozen=True)
+class Event:
+    """Parent of all events."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ProcedureStarted(Event):
+    """A person started the procedure."""
+
+    who: str
+
+
+@dataclass(frozen=True)
+class CommandDone(Event):
+    """A device did what was asked; ``readback`` is what it reported of itself."""
+
+    number: int
+    readback: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CommandFailed(Event):
+    """A device did not do, or may not have done, what was asked."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CommandRefused(Event):
+    """An interlock held a command back."""
+
+    number: int
+    interlock: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OperatorConfirmed(Event):
+    """A person did what was asked and says so."""
+
+    number: int
+    who: str
+
+
+@dataclass(frozen=True)
+class OperatorDeclined(Event):
+    """A person says no."""
+
+    number: int
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SeedDropped(Event):
+    """The applicator has an outcome for a seed.
+
+    Attributes:
+        outcome: ``PASS`` (full stroke, one sensor pulse, the force pattern of one seed), ``NOPASS``,
+            ``DOUBLE`` or ``UNKNOWN``.
+        duplicate: the applicator had done it before and only told its stored outcome.
+    """
+
+    number: int
+    seed: int
+    outcome: str
+    duplicate: bool
+    z_um: int
+    peak_mn: int
+    pulses: int
+    stroke_um: int
+
+
+@dataclass(frozen=True)
+class ScanAnalysed(Event):
+    """A CT arrived and was analysed."""
+
+    number: int
+    folder: str
+    findings: RescanFindings
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "event": "ScanAnalysed",
+            "number": self.number,
+            "folder": self.folder,
+            "findings": self.findings.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class ScanUnusable(Event):
+    """A CT could not be used; a person must know why."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DeviceFaulted(Event):
+    """A device reports, by itself, something that must stop the procedure."""
+
+    device: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StopPressed(Event):
+    """A person pressed stop; the stop bytes have left before this event was made."""
+
+    who: str
