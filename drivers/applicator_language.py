@@ -62,7 +62,7 @@ class BeginLedger:
 
 @dataclass(frozen=True)
 class DeclareCartridge:
-    """A person has seated cartridge ``number`` of ``count`` seeds; ``returned`` came out with the last one."""
+    """A person has seated cartridge ``number`` with ``count`` seeds; ``returned`` came out before."""
 
     number: int
     count: int
