@@ -1,0 +1,214 @@
+"""Needles in a CT: which are there, where their tips are and how sure that is.
+
+The plan says roughly where to look and along which direction; what is found there is found from the voxels. A
+needle that isn't seen is reported as unseen, one that nobody planned as unplanned; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import polynomial
+
+from imaging.assignment import assign
+from imaging.sample import clip_level_hu
+from imaging.shaft import expected_contrast_hu, find_shafts, resample
+from imaging.tip import Tip, fit_tip, visible_end
+from imaging.track import Slab, Track, follow, spot_covariance, spots_hu
+from planning.frame import Floats, unit
+from planning.volume import CtVolume
+
+SIDE_MM = 14.0  # looked at beside the outermost expected axis
+BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
+OUTSIDE_MM = 40.0  # looked at outside the skin
+AXIS_MM = 60.0  # length over which a needle's arc is fitted
+GROUP_DEG = 5.0  # needles this parallel are followed together
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedNeedle:
+    """Where a needle should be, in the patient frame of the scan.
+
+    Attributes:
+        name: as in the plan.
+        tip_mm: ``(3,)`` where its tip should be.
+        direction: ``(3,)`` unit vector towards the tip.
+        entry_mm: ``(3,)`` where it crosses the skin.
+    """
+
+    name: str
+    tip_mm: Floats
+    direction: Floats
+    entry_mm: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FoundNeedle:
+    """A needle seen in the scan, in the scan's patient frame.
+
+    Attributes:
+        name: of the expected needle, or None when nobody planned it.
+        tip_mm: ``(3,)``.
+        direction: ``(3,)`` unit vector of the axis at the tip, towards the tip.
+        entry_mm: ``(3,)`` on its axis at the depth of the expected skin point.
+        sigma_mm: 1 sigma of the tip's 3-D position, from detection and slice thickness (not registration).
+        shaft_hu: peak of the shaft near its end (above clipping if clipped).
+        seen_share: share of the length from entry to tip on which the shaft was seen.
+    """
+
+    name: str | None
+    tip_mm: Floats
+    direction: Floats
+    entry_mm: Floats
+    sigma_mm: float
+    shaft_hu: float
+    seen_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class NeedleFindings:
+    """All needles of a scan: those found (planned or not) and the names of those not seen."""
+
+    found: tuple[FoundNeedle, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def unplanned(self) -> tuple[FoundNeedle, ...]:
+        return tuple(needle for needle in self.found if needle.name is None)
+
+    def needle(self, name: str) -> FoundNeedle | None:
+        return next((needle for needle in self.found if needle.name == name), None)
+
+
+def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle]) -> NeedleFindings:
+    """Find the needles of a scan.
+
+    Args:
+        ct: the scan; needles of 18 G steel, any direction, slices preferably <= 1.25 mm.
+        expected: where needles should be, in the scan's own patient frame.
+    """
+    found: list[FoundNeedle] = []
+    unseen: list[str] = []
+    for group in _parallel_groups(expected):
+        needles = _find_group(ct, group)
+        seen = {needle.name for needle in needles}
+        found += needles
+        unseen += [needle.name for needle in group if needle.name not in seen]
+    order = {needle.name: k for k, needle in enumerate(expected)}
+    found.sort(key=lambda needle: order.get(needle.name or "", len(order)))
+    return NeedleFindings(tuple(found), tuple(sorted(unseen, key=lambda name: order[name])))
+
+
+def _parallel_groups(expected: Sequence[ExpectedNeedle]) -> list[list[ExpectedNeedle]]:
+    groups: list[list[ExpectedNeedle]] = []
+    for needle in expected:
+        for group in groups:
+            if needle.direction @ group[0].direction > np.cos(np.radians(GROUP_DEG)):
+                group.append(needle)
+                break
+        else:
+            groups.append([needle])
+    return groups
+
+
+def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
+    direction = unit(np.sum([needle.direction for needle in group], axis=0))
+    slab = resample(ct, direction, _corners(group, direction))
+    starts = find_shafts(ct, slab)
+    if not len(starts):
+        return []
+    clip_hu = clip_level_hu(ct)
+    slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
+    covariance = spot_covariance(slab.frame, 1.0, float(np.sqrt(0.2 + slice_mm**2 / 12)))
+    least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
+    tracks = _distinct(follow(slab, starts, covariance, clip_hu))
+    ends = [visible_end(track.ws, track.peak_hu, least_hu) for track in tracks]
+    seen = [_up_to(track, end) for track, end in zip(tracks, ends, strict=True)]
+    entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
+    tips: list[Tip] = []
+    entries: list[Floats] = []
+    for k, track in enumerate(seen):
+        axis = _axis(track)
+        start, towards = _at(axis, slab, ends[k]), _towards(axis, slab, ends[k])
+        others = [other for n, other in enumerate(seen) if n != k]
+
+        def beside(points: Floats, others: list[Track] = others) -> Floats:
+            return spots_hu(others, slab.frame, covariance, points)
+
+        tips.append(fit_tip(ct, start, towards, beside, clip_hu))
+        entries.append(_at(_axis(track, near_w=entry_w), slab, entry_w))
+    partner = assign(
+        np.array([n.entry_mm + n.direction * ((entry_w - n.entry_mm @ direction) / (n.direction @ direction)) for n in group]),
+        np.array([needle.tip_mm for needle in group]),
+        np.array(entries),
+        np.array([tip.point_mm for tip in tips]),
+        direction,
+    )
+    needles = []
+    for k, tip in enumerate(tips):
+        index = partner[k]
+        needles.append(
+            FoundNeedle(
+                None if index is None else group[index].name,
+                tip.point_mm,
+                _towards(_axis(seen[k]), slab, ends[k]),
+                entries[k],
+                tip.sigma_mm,
+                tip.shaft_hu,
+                float(np.mean(seen[k].peak_hu > least_hu)),
+            )
+        )
+    return needles
+
+
+def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
+    ends = np.array(
+        [p for n in group for p in (n.entry_mm - OUTSIDE_MM * n.direction, n.tip_mm + BEYOND_MM * n.direction)]
+    )
+    sides = np.linalg.svd(np.eye(3) - np.outer(direction, direction))[0][:, :2].T
+    return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
+
+
+def _distinct(tracks: list[Track]) -> list[Track]:
+    """Without those that only follow another one from where they began (the longer is kept)."""
+    kept: list[Track] = []
+    for track in sorted(tracks, key=lambda t: float(t.ws[0])):
+        for other in kept:
+            half = track.ws >= np.median(track.ws)
+            place = np.column_stack([np.interp(track.ws[half], other.ws, other.uv[:, i]) for i in (0, 1)])
+            if np.median(np.linalg.norm(track.uv[half] - place, axis=1)) < 0.9:
+                break
+        else:
+            kept.append(track)
+    return kept
+
+
+def _up_to(track: Track, end: float) -> Track:
+    used = track.ws <= end + 1e-6
+    return Track(track.ws[used], track.uv[used], track.sigma_mm[used], track.peak_hu[used])
+
+
+def _axis(track: Track, near_w: float | None = None) -> Floats:
+    """Quadratic ``(3, 2)`` (u and v over w) through the last part of a track, or the part near a plane."""
+    middle = track.ws[-1] if near_w is None else near_w
+    used = np.abs(track.ws - middle) <= (AXIS_MM if near_w is None else 25.0)
+    if used.sum() < 6:
+        used = np.argsort(np.abs(track.ws - middle))[:12]
+    degree = 2 if near_w is None and len(track.ws[used]) > 10 else 1
+    weight = 1.0 / np.hypot(track.sigma_mm[used], 0.15)
+    coefficients = polynomial.polyfit(track.ws[used], track.uv[used], degree, w=weight)
+    return np.asarray(coefficients)
+
+
+def _at(axis: Floats, slab: Slab, w: float) -> Floats:
+    u, v = polynomial.polyval(w, axis)
+    return np.asarray(np.array([u, v, w]) @ slab.frame)
+
+
+def _towards(axis: Floats, slab: Slab, w: float) -> Floats:
+    du, dv = polynomial.polyval(w, polynomial.polyder(axis))
+    return unit(np.array([du, dv, 1.0]) @ slab.frame)
+
+
