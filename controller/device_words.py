@@ -1,0 +1,142 @@
+"""Between the controller's words and the drivers': commands one way, events the other, facts for the interlocks.
+
+Pure. An event that answers no command and stops nothing (a step in tissue, a switch) is no event of the procedure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controller import commands as c
+from controller.events import CommandDone, CommandFailed, DeviceFaulted, Event, SeedDropped
+from controller.interlocks import DeviceFacts
+from controller.knowledge import Knowledge
+from drivers import applicator_language as a
+from drivers import rig_language as r
+
+RETRACTION_SPEED_UM_S = 5000
+"""Drawing the needle back in tissue: 5 mm/s (assumed)."""
+_MOVING = ("Run", "Home", "Jog", "Hold", "Door")
+
+
+def rig_command(command: c.Command, known: Knowledge) -> r.RigCommand:
+    match command:
+        case c.ConnectRig():
+            return r.ConnectRig()
+        case c.HomeRig():
+            return r.HomeRig()
+        case c.MoveAcross():
+            return r.MoveAcross(command.x_mm, command.y_mm)
+        case c.MoveDepth() if command.z_mm <= known.settings.home_z_mm:
+            return r.MoveDepthHome(command.in_tissue)
+        case c.MoveDepth():
+            return r.MoveDepth(command.z_mm, command.in_tissue)
+        case c.CloseGrip():
+            return r.CloseGrip()
+        case c.OpenGrip():
+            return r.OpenGrip()
+    raise TypeError(f"{type(command).__name__} is no command of the rig")
+
+
+def applicator_command(command: c.Command) -> a.ApplicatorCommand:
+    match command:
+        case c.ConnectApplicator():
+            return a.Connect()
+        case c.HomeApplicator(axis="stylet"):
+            return a.HomeStylet()
+        case c.HomeApplicator():
+            return a.HomeRetraction()
+        case c.BeginLedger():
+            return a.BeginLedger(command.procedure)
+        case c.DeclareCartridge():
+            return a.DeclareCartridge(command.cartridge, command.count, command.returned)
+        case c.RetractNeedle():
+            return a.MoveNeedleTo(command.z_um, RETRACTION_SPEED_UM_S)
+        case c.DropSeed():
+            return a.DropSeed(command.seed, command.z_um, command.token)
+        case c.EndLedger():
+            return a.EndLedger(command.returned)
+    raise TypeError(f"{type(command).__name__} is no command of the applicator")
+
+
+def rig_events(heard: Iterable[r.RigEvent], pending: c.Command | None) -> list[Event]:
+    number = pending.number if isinstance(pending, c.RIG_COMMANDS) else None
+    told: list[Event] = []
+    for event in heard:
+        match event:
+            case r.RigConnected() if number is not None:
+                told.append(CommandDone(number, {"identity": event.identity, "simulated": event.simulated}))
+            case r.RigDone() if number is not None:
+                told.append(CommandDone(number, {"x_mm": event.x_mm, "y_mm": event.y_mm, "z_mm": event.z_mm}))
+            case r.RigRefused() | r.RigFailed() if number is not None:
+                told.append(CommandFailed(number, f"rig: {event.reason}"))
+            case r.RigAlarmed() | r.RigReset() | r.RigLinkLost():
+                told.append(DeviceFaulted("rig", event.sentence))
+            case _:
+                continue
+        if isinstance(told[-1], CommandDone | CommandFailed):
+            number = None
+    return told
+
+
+def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | None) -> list[Event]:
+    number = pending.number if isinstance(pending, c.APPLICATOR_COMMANDS) else None
+    told: list[Event] = []
+    for event in heard:
+        match event:
+            case a.ApplicatorConnected() if number is not None:
+                told.append(CommandDone(number, {"identity": event.identity, "simulated": event.simulated}))
+            case a.ApplicatorDone() if number is not None:
+                told.append(CommandDone(number, {"z_um": event.state.z_um, "counter": event.state.counter}))
+            case a.SeedOutcome() if number is not None:
+                told.append(
+                    SeedDropped(
+                        number,
+                        event.number,
+                        event.outcome,
+                        event.duplicate,
+                        event.z_um,
+                        event.peak_mn,
+                        event.pulses,
+                        event.stroke_um,
+                    )
+                )
+            case a.ApplicatorRefused() | a.ApplicatorFailed() | a.SeedInDoubt() if number is not None:
+                told.append(CommandFailed(number, f"applicator: {event.sentence}"))
+            case a.SeedNotFired() if number is not None:
+                told.append(CommandFailed(number, f"applicator: seed {event.number} was not fired"))
+            case a.ApplicatorStopped():
+                told.append(
+                    DeviceFaulted("applicator", f"stopped by {event.by} at {event.z_um / 1000:.1f} mm")
+                )
+            case a.ApplicatorLatched() | a.ApplicatorLinkLost():
+                told.append(DeviceFaulted("applicator", event.sentence))
+            case a.ApplicatorReset():
+                told.append(
+                    DeviceFaulted("applicator", f"was reset (boot {event.old_boot} -> {event.new_boot})")
+                )
+            case a.EstopChanged(open=True):
+                told.append(DeviceFaulted("applicator", "the e-stop loop is open"))
+            case _:
+                continue
+        if isinstance(told[-1], CommandDone | CommandFailed | SeedDropped):
+            number = None
+    return told
+
+
+def device_facts(rig: r.RigState, applicator: a.ApplicatorState) -> DeviceFacts:
+    """What the interlocks look at, from what the drivers have read back."""
+    return DeviceFacts(
+        rig_is_live=rig.linked,
+        rig_knows_position=rig.position_known,
+        rig_is_moving=rig.status in _MOVING,
+        applicator_is_live=applicator.linked,
+        applicator_is_moving=applicator.st in ("HOMING", "MOVING", "ARMED", "FIRING"),
+        estop_open=applicator.estop_open,
+        latch=applicator.latch,
+        needle_z_um=applicator.z_um,
+        stylet_z_um=applicator.stylet_um,
+        seed_counter=applicator.counter,
+        cartridge_left=applicator.left,
+        cartridge_is_seated=applicator.seated,
+    )

@@ -1,0 +1,150 @@
+"""What the procedure knows: the plan, each needle's story, the cartridge, the last scan.
+
+Only facts and questions about them; the decisions are in ``protocol`` (guards) and ``interlocks``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from controller.guidance import Landing, RigEstimate, offset_rig_mm
+from imaging.deviation import Deviation
+from planning.frame import Floats, RigidTransform
+from planning.plan import Plan, PlannedNeedle
+
+
+@dataclass(frozen=True)
+class ProcedureSettings:
+    """What may differ from site to site.
+
+    Attributes:
+        tolerance_mm: largest accepted deviation of a tip; exactly this is within (Jiang 2021: 2 mm).
+        max_attempts: insertions and corrections of one needle before a person must decide (assumed 5).
+        max_scans_per_round: CTs in a row that may fail to show what was asked (assumed 3).
+        cartridge_capacity: seeds in a full cartridge.
+        approach_mm: the needle is moved freely to this far before the skin, then in small steps (assumed).
+        home_z_mm: tip depth of the carriage at home, rig frame; nothing is in the patient there.
+        seed_agreement_mm: largest accepted difference of applicator encoder and asked retraction.
+        same_path_mm: aims closer than this share a path, so that its error is expected again (assumed).
+    """
+
+    tolerance_mm: float = 2.0
+    max_attempts: int = 5
+    max_scans_per_round: int = 3
+    cartridge_capacity: int = 15
+    approach_mm: float = 10.0
+    home_z_mm: float = -19.0
+    seed_agreement_mm: float = 0.1
+    same_path_mm: float = 2.0
+
+
+@dataclass
+class NeedleStory:
+    """One needle from the box to the last seed.
+
+    Attributes:
+        state: ``planned``, ``at reference depth``, ``in place``, ``delivered``.
+        aim_rig_mm: where the rig was last commanded to put the tip; None before.
+        moved: value of the motion counter at the last time the needle was held or moved by the rig.
+        verified: motion counter of the scan that showed the tip within tolerance; None when not (any more).
+        landings: where the tip was found, one per insertion on (about) the present path, newest last.
+        is_new_path: withdrawn and aimed again since the last landing.
+        off_target: the last judged scan asks for a correction.
+    """
+
+    plan: PlannedNeedle
+    state: str = "planned"
+    aim_rig_mm: Floats | None = None
+    moved: int = 0
+    verified: int | None = None
+    attempt: int = 0
+    landings: list[Landing] = field(default_factory=list)
+    is_new_path: bool = True
+    first_deviation: Deviation | None = None
+    deviation: Deviation | None = None
+    off_target: bool = False
+    seeds_delivered: int = 0
+    last_z_um: int = 0
+
+    @property
+    def is_verified(self) -> bool:
+        """Seen within tolerance in a scan newer than its last motion, at full depth."""
+        return self.state == "in place" and self.verified is not None and self.verified >= self.moved
+
+    def land(self, landing: Landing, same_path_mm: float) -> None:
+        """Keep where the tip was found; forget what was learnt on other paths."""
+        if not self.is_new_path and self.landings:
+            self.landings.pop()
+        here = landing.commanded_rig_mm[:2]
+        self.landings = [
+            old for old in self.landings if np.linalg.norm(old.commanded_rig_mm[:2] - here) <= same_path_mm
+        ]
+        self.landings.append(landing)
+        self.is_new_path = False
+
+    def offsets_rig_mm(self, patient_from_rig: RigidTransform) -> list[Floats]:
+        """The needle's own error in each landing on the present path, rig frame."""
+        return [offset_rig_mm(patient_from_rig, landing) for landing in self.landings]
+
+    @property
+    def target_mm(self) -> Floats:
+        """Where the tip shall stand now: the reference depth first, the planned tip later."""
+        at_reference = self.state == "at reference depth"
+        return np.asarray(self.plan.reference_tip_mm if at_reference else self.plan.tip_mm)
+
+
+@dataclass
+class Knowledge:
+    """Everything the guards and interlocks may look at."""
+
+    plan: Plan
+    settings: ProcedureSettings
+    plan_hash: str
+    confirmed_hash: str | None = None
+    needles: dict[str, NeedleStory] = field(default_factory=dict)
+    rig: RigEstimate | None = None
+    rig_homed: bool = False
+    motion: int = 0
+    gripped: str | None = None
+    loaded: str | None = None
+    carriage_z_mm: float | None = None
+    across_for: str | None = None
+    coupled: str | None = None
+    stylet_homed: bool = False
+    retraction_homed: bool = False
+    ledger_begun: bool = False
+    cartridge: int = 0
+    cartridge_left: int | None = None
+    seeds_delivered: list[int] = field(default_factory=list)
+    seed_intended: int = 0
+    scans: int = 0
+    scans_in_round: int = 0
+    unseen: tuple[str, ...] = ()
+    scan_is_usable: bool = True
+    scan_problem: str = ""
+    held_because: str = ""
+    message: str = ""
+
+    @staticmethod
+    def of(plan: Plan, settings: ProcedureSettings) -> Knowledge:
+        stories = {needle.name: NeedleStory(needle) for needle in plan.needles}
+        return Knowledge(plan=plan, settings=settings, plan_hash=plan.content_hash, needles=stories)
+
+    @property
+    def inserted(self) -> list[NeedleStory]:
+        """Needles that stand in the patient, in the plan's order."""
+        return [story for story in self.needles.values() if story.state in ("at reference depth", "in place")]
+
+    @property
+    def off_target(self) -> list[NeedleStory]:
+        return [story for story in self.needles.values() if story.off_target]
+
+    @property
+    def carriage_is_home(self) -> bool:
+        return self.carriage_z_mm is not None and self.carriage_z_mm <= self.settings.home_z_mm + 0.05
+
+    def next_seed(self) -> int:
+        """Number of the next seed to be delivered (1..n)."""
+        return len(self.seeds_delivered) + 1

@@ -1,0 +1,123 @@
+"""The protocol of Jiang et al. 2021 (Front Oncol 11:645077) as one table that a nurse can read.
+
+Read a row as: *when* ``trigger`` happens *in* one of ``sources`` *and* every guard holds, the procedure is
+*in* ``destination``. Rows are tried from top to bottom; the first whose guards hold is taken. A trigger that no
+row takes in the present state changes nothing and is reported.
+
+``transitions`` runs the table (see ``procedure``); ``PROTOCOL.md`` is drawn from it and a test keeps it current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controller.knowledge import Knowledge
+
+Guard = Callable[[Knowledge], bool]
+
+# --- states: how it is now ----------------------------------------------------------------------------
+STATES: dict[str, str] = {
+    "READY": "Ready to start",
+    "CHECKING_DEVICES": "Check and home the devices",
+    "AWAITING_TIME_OUT": "Time-out: patient, plan, seeds",
+    "INSERTING_REFERENCE_NEEDLES": "Reference needles in",
+    "AWAITING_REFERENCE_SCAN": "CT of the reference needles",
+    "CORRECTING_REFERENCE_NEEDLES": "Correct the reference needles",
+    "INSERTING_SEED_NEEDLES": "All seed needles in",
+    "AWAITING_NEEDLE_SCAN": "CT of the needles",
+    "CORRECTING_NEEDLES": "Correct the needles",
+    "DELIVERING_SEEDS": "Seeds, deepest first",
+    "AWAITING_SEED_SCAN": "CT of the seeds",
+    "COMPLETED": "Completed",
+    "HELD": "Held for a person",
+    "STOPPED": "Stopped",
+}
+STEPS = tuple(name for name in STATES if name not in ("READY", "HELD", "STOPPED"))
+WORKING = tuple(name for name in STATES if name not in ("READY", "COMPLETED", "HELD", "STOPPED"))
+"""The named set for stop and fault: every state in which something may be under way."""
+
+TRIGGERS: dict[str, str] = {
+    "procedure_started": "a person starts the procedure",
+    "work_done": "everything the state asked for is done",
+    "scan_judged": "a CT was analysed and every needle in it judged",
+    "fault_seen": "a device, an interlock or a person says that it can't go on",
+    "stop_pressed": "a person pressed stop",
+}
+
+
+# --- guards: sentences --------------------------------------------------------------------------------
+def scan_is_unusable(known: Knowledge) -> bool:
+    """The scan can't be used, or a needle that must be in it is not seen."""
+    return not known.scan_is_usable or bool(known.unseen)
+
+
+def scan_may_be_repeated(known: Knowledge) -> bool:
+    """Fewer scans than allowed were spent on this round."""
+    return known.scans_in_round < known.settings.max_scans_per_round
+
+
+def every_tip_is_on_target(known: Knowledge) -> bool:
+    """No needle that stands in the patient asks for a correction."""
+    return not known.off_target
+
+
+def rig_stands_where_needles_say(known: Knowledge) -> bool:
+    """The reference needles agree on one pose of the rig."""
+    return known.rig is not None and known.rig.is_usable
+
+
+def attempts_remain(known: Knowledge) -> bool:
+    """Every needle that is off target may be corrected once more."""
+    return all(story.attempt < known.settings.max_attempts for story in known.off_target)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    trigger: str
+    sources: tuple[str, ...]
+    guards: tuple[Guard, ...]
+    destination: str
+    note: str
+
+
+TABLE: tuple[Row, ...] = (
+    Row("procedure_started", ("READY",), (), "CHECKING_DEVICES", "links opened, devices identified, axes homed"),
+    Row("work_done", ("CHECKING_DEVICES",), (), "AWAITING_TIME_OUT", "a person confirms patient, plan and seeds"),
+    Row("work_done", ("AWAITING_TIME_OUT",), (), "INSERTING_REFERENCE_NEEDLES", "2-3 needles, 2-3 cm deep"),
+    Row("work_done", ("INSERTING_REFERENCE_NEEDLES",), (), "AWAITING_REFERENCE_SCAN", ""),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable, scan_may_be_repeated),
+        "AWAITING_REFERENCE_SCAN", "scan again"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, every_tip_is_on_target),
+        "INSERTING_SEED_NEEDLES", "within 2 mm: the rig's pose is known"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, attempts_remain),
+        "CORRECTING_REFERENCE_NEEDLES", "beyond 2 mm, or can't tell"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (), "HELD", "no pose explains the needles, or attempts used up"),
+    Row("work_done", ("CORRECTING_REFERENCE_NEEDLES",), (), "AWAITING_REFERENCE_SCAN", "look again"),
+    Row("work_done", ("INSERTING_SEED_NEEDLES",), (), "AWAITING_NEEDLE_SCAN", ""),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (scan_is_unusable, scan_may_be_repeated),
+        "AWAITING_NEEDLE_SCAN", "scan again"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (every_tip_is_on_target,), "DELIVERING_SEEDS", "every tip within 2 mm"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (attempts_remain,), "CORRECTING_NEEDLES", "beyond 2 mm, or can't tell"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (), "HELD", "attempts used up"),
+    Row("work_done", ("CORRECTING_NEEDLES",), (), "AWAITING_NEEDLE_SCAN", "look again"),
+    Row("work_done", ("DELIVERING_SEEDS",), (), "AWAITING_SEED_SCAN", "all seeds counted"),
+    Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable, scan_may_be_repeated),
+        "AWAITING_SEED_SCAN", "scan again"),
+    Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_SEED_SCAN",), (), "COMPLETED", "post-plan"),
+    Row("fault_seen", WORKING, (), "HELD", "axes stopped; nothing retracted by itself"),
+    Row("stop_pressed", (*WORKING, "READY", "HELD"), (), "STOPPED", "stop bytes have left before"),
+)  # fmt: skip
+
+
+def expected_destination(state: str, trigger: str, known: Knowledge) -> str | None:
+    """Where the table leads; None when no row takes the trigger. What ``transitions`` does is tested against this."""
+    for row in TABLE:
+        if row.trigger == trigger and state in row.sources and all(guard(known) for guard in row.guards):
+            return row.destination
+    return None
