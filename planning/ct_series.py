@@ -163,8 +163,8 @@ def _check_alike(first: _Slice, other: _Slice) -> None:
         )
     if not np.allclose(first.position_mm[:2], other.position_mm[:2], atol=POSITION_TOLERANCE_MM):
         raise AskedWrongly(
-            f"{other.file.path}: the slice is shifted sideways against {first.file.path.name} (gantry tilt?); use "
-            "an untilted series."
+            f"{other.file.path}: the slice is shifted against {first.file.path.name} (gantry tilt?); "
+            "use an untilted series."
         )
 
 
