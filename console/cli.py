@@ -1,0 +1,199 @@
+"""The command ``seedguide``: reads what was asked, runs it, and ends with a documented exit status.
+
+Bad input is one line on stderr; a traceback is never shown, it goes into the output folder. What is heavy
+to import is imported only by the command that needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planning.refusal import AskedWrongly
+
+if TYPE_CHECKING:
+    from console.output_folder import OutputFolder
+    from simulator.rehearsal import RehearsalOptions
+
+_NOTICE = "Research and training software, not a medical device, not for clinical use."
+_EXIT_STATUSES = """\b
+Exit status:
+    0  completed, every goal and tolerance met
+    1  internal fault: one line here, the traceback in DIR/fault.txt
+    2  bad input: one line that says what, where and what to do
+    3  held: the procedure stopped for a person; the reason is printed
+    4  completed, but a goal or tolerance was missed (see the end table)
+  130  interrupted (Ctrl-C)
+"""
+
+
+class _Finite(click.FloatRange):
+    """A range that refuses NaN and infinity too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+@click.group(
+    help=f"{_NOTICE}\n\nseedguide plans, guides, drives, records and rehearses the CT-guided permanent "
+    "implantation of iodine-125 seeds.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(version("seedguide"), message=f"seedguide %(version)s\n{_NOTICE}")
+def seedguide() -> None:
+    """All commands."""
+
+
+@seedguide.command(
+    help="Play a whole implantation on the patient in CASE, a folder with one CT series and one RT Structure "
+    "Set: plan, guide, deliver and judge, against simulated devices and a simulated scanner.\n\n" + _NOTICE,
+    epilog=_EXIT_STATUSES,
+)
+@click.argument("case", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder for the results."
+)
+@click.option(
+    "--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance: same seed, same run."
+)
+@click.option("--target", metavar="NAME", help="Structure that is the target.  [default: the one named GTV]")
+@click.option("--margin-mm", default=5.0, show_default=True, type=_Finite(0, 30), help="CTV = target + this.")
+@click.option(
+    "--rx-gy", default=120.0, show_default=True, type=_Finite(0, 1000, min_open=True), help="Prescription."
+)
+@click.option(
+    "--activity-mci", default=0.65, show_default=True, type=_Finite(0, 10, min_open=True), help="Of one seed."
+)
+@click.option(
+    "--protocol", default="head-and-neck", show_default=True, help="Site protocol: its name or its file."
+)
+@click.option(
+    "--slice-mm", default=1.25, show_default=True, type=_Finite(0.5, 5), help="Slices of the rescans."
+)
+@click.option(
+    "--door",
+    default="inprocess",
+    show_default=True,
+    type=click.Choice(["inprocess", "ports"]),
+    help="Devices in this process on a virtual clock, or in their own behind two pseudo-terminals.",
+)
+@click.option(
+    "--speed", type=_Finite(0, 1000, min_open=True), help="With --door ports: times faster than life."
+)
+@click.option("--max-attempts", default=5, show_default=True, type=click.IntRange(1, 100), help="Per needle.")
+@click.option(
+    "--setup-error-mm", type=_Finite(0, 50), help="Simulated rig-to-patient shift.  [default: by chance]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
+@click.option("--quiet", is_flag=True, help="Show the end table only.")
+def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:
+    """Take the folder, play the procedure, and give the folder back if the input was bad."""
+    from console.output_folder import OutputFolder
+
+    if chosen["speed"] is not None and chosen["door"] != "ports":
+        raise AskedWrongly("--speed needs --door ports: in-process the clock is virtual.")
+    if not case.is_dir():
+        raise AskedWrongly(
+            f"{case}: no such folder; CASE is a folder with a CT series and an RT Structure Set."
+        )
+    folder = OutputFolder.take(out, overwrite=overwrite, case=case)
+    try:
+        status = _play(case, folder, quiet=quiet, chosen=chosen)
+    except AskedWrongly:
+        folder.give_back()
+        raise
+    except KeyboardInterrupt:
+        folder.keep()
+        raise
+    except Exception as problem:
+        raise _InternalFaultError(_logged(problem, folder)) from problem
+    folder.keep()
+    return status
+
+
+def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, Any]) -> int:
+    from console.goals import exit_status, judge
+    from console.live import ProcedureView, Screen
+    from console.report import write_report
+    from console.summary import print_summary
+    from planning.site_protocol import load_site_protocol
+    from simulator.rehearsal import rehearse as play
+
+    screen = Screen(highlight=False)
+    with ProcedureView(screen, quiet=quiet) as view:
+        result = play(_options(case, folder.path, chosen), view)
+        goals = judge(result)
+        report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
+    print_summary(screen, result, goals, report)
+    if result.status == "held":
+        _say(f"held: {result.reason}")
+    return int(exit_status(result, goals))
+
+
+def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
+    from simulator.rehearsal import RehearsalOptions
+
+    return RehearsalOptions(case=case, out=out, **chosen)
+
+
+class _InternalFaultError(Exception):
+    """Our own fault; the message is one line and says where the traceback is."""
+
+
+def _logged(problem: Exception, folder: OutputFolder) -> str:
+    """Write the traceback into the folder; the line for the screen."""
+    what = f"internal fault: {type(problem).__name__}: {_one_line(problem)}"
+    log = folder.path / "fault.txt"
+    try:
+        log.write_text("".join(traceback.format_exception(problem)), encoding="utf-8")
+        folder.keep()
+    except OSError:
+        return f"{what} (the traceback could not be written to {log})"
+    return f"{what}; the traceback is in {log}"
+
+
+def _one_line(problem: object) -> str:
+    return " ".join(str(problem).split())
+
+
+def _say(words: str) -> None:
+    print(f"seedguide: {words}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without ✓ must not end a procedure
+    try:
+        outcome = seedguide.main(arguments, prog_name="seedguide", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.exceptions.NoArgsIsHelpError as asked:
+        print(asked.format_message())
+        return 2
+    except click.ClickException as problem:
+        _say(_one_line(problem.format_message()))
+        return 2
+    except AskedWrongly as problem:
+        _say(_one_line(problem))
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _say("interrupted; what was written up to then stays in the output folder.")
+        return 130
+    except _InternalFaultError as problem:
+        _say(str(problem))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
