@@ -27,9 +27,10 @@ def test_sphere_in_an_inverse_square_field() -> None:
     assert s.mean_gy == pytest.approx(300.0, rel=0.03)  # the pole at the centre on 1 mm voxels
     for percent, value in ((100, s.v100_pct), (150, s.v150_pct), (200, s.v200_pct)):
         assert value == pytest.approx(100 * (2 * percent / 100) ** -1.5, rel=0.02)
-    for part_cc, value in ((2.0, s.d2cc_gy), (1.0, s.d1cc_gy), (0.1, s.d01cc_gy)):
+    # 0.1 cm3 are a ball of 2.9 voxels' radius: the lattice itself costs 5 % there.
+    for part_cc, value, limit in ((2.0, s.d2cc_gy, 0.02), (1.0, s.d1cc_gy, 0.02), (0.1, s.d01cc_gy, 0.06)):
         radius = (part_cc * 1000 * 3 / (4 * np.pi)) ** (1 / 3)
-        assert value == pytest.approx(4.0e4 / radius**2, rel=0.03)
+        assert value == pytest.approx(4.0e4 / radius**2, rel=limit)
 
 
 def test_linear_field_on_a_coarser_dose_grid_is_exact() -> None:
