@@ -1,7 +1,19 @@
-"""The template rig's driver."""
+"""The template rig's driver: one command at a time in, bytes out; bytes in, events out.
+
+Knows: which script is under way and what it listens for, alarms and restarts at any time, the stop (hold, then
+reset). Does not know: whether a command is wise (the controller's interlocks), ports, clocks, the patient.
+
+No I/O and no clock: the four verbs ``receive``, ``take``, ``next_wake``, ``wake``; time is an integer in ns.
+One line is in flight; a line is never sent twice; the position counts as unknown after any reset, alarm or lost
+link, until homed again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from drivers.grbl import Alarm, Banner, Line, LineSplitter, Status, alarm_in_words
 from drivers.kinematics import RigConfig
 from drivers.rig_language import (
     CloseGrip,
@@ -25,6 +37,20 @@ from drivers.rig_language import (
     RigState,
     RigStopped,
 )
+from drivers.rig_script import (
+    HOLD,
+    RESET,
+    Board,
+    BrokenOff,
+    NotDone,
+    Script,
+    Silent,
+    Turn,
+    script_for,
+    stop_script,
+    watch_script,
+    why_not,
+)
 
 __all__ = [
     "CloseGrip",
@@ -41,6 +67,7 @@ __all__ = [
     "RigConfig",
     "RigConnected",
     "RigDone",
+    "RigDriver",
     "RigEvent",
     "RigFailed",
     "RigLinkLost",
@@ -49,3 +76,183 @@ __all__ = [
     "RigState",
     "RigStopped",
 ]
+
+MS = 1_000_000
+WATCH_NS = 1_000 * MS
+
+
+class RigDriver:
+    """One template rig, one command at a time."""
+
+    def __init__(self, config: RigConfig) -> None:
+        self.config = config
+        self._board = Board(config)
+        self._splitter = LineSplitter()
+        self._events: list[RigEvent] = []
+        self._command: RigCommand | None = None
+        self._script: Script | None = None
+        self._turn: Turn | None = None
+        self._heard: list[Line] = []
+        self._over_ns = 0
+        self._again_ns: int | None = None
+        self._watch_ns = 0
+        self._stopping = False
+        self._out = bytearray()
+
+    @property
+    def state(self) -> RigState:
+        """The rig as last heard of."""
+        return self._board.state
+
+    @property
+    def is_busy(self) -> bool:
+        """A command or a stop is being carried out."""
+        return self._command is not None or self._stopping
+
+    @property
+    def garbage(self) -> int:
+        """Lines from the board that could not be read."""
+        return self._splitter.garbage
+
+    def events(self) -> list[RigEvent]:
+        """What happened since the last call, in order."""
+        drained, self._events = self._events, []
+        return drained
+
+    def start(self, command: RigCommand, now_ns: int) -> None:
+        """Begin one command; its end comes as an event. ValueError while another is under way."""
+        if self.is_busy:
+            raise ValueError(f"{self._command or 'a stop'} is still being carried out")
+        why = why_not(command, self._board)
+        if why is not None:
+            self._tell(RigRefused(command, why))
+            return
+        self._command = command
+        self._run(script_for(command, self._board), now_ns)
+
+    def stop(self, now_ns: int) -> None:
+        """Hold, then reset: ``!`` goes before anything else; acknowledged by ``RigStopped``."""
+        self._out.clear()
+        self._board.forget_position()
+        self._fail("stopped")
+        self._stopping = True
+        self._run(stop_script(self._board), now_ns)
+
+    # ------------------------------------------------------------ the four verbs
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        for line in self._splitter.receive(data):
+            self._hear(line, now_ns)
+
+    def take(self) -> bytes:
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    def next_wake(self) -> int | None:
+        if self._turn is not None:
+            return min(self._over_ns, self._again_ns if self._again_ns is not None else self._over_ns)
+        return self._watch_ns if self._may_watch else None
+
+    def wake(self, now_ns: int) -> None:
+        turn = self._turn
+        if turn is None:
+            if self._may_watch and now_ns >= self._watch_ns:
+                self._run(watch_script(self._board), now_ns)
+        elif now_ns >= self._over_ns:
+            self._advance(now_ns)
+        elif turn.again_ms is not None and self._again_ns is not None and now_ns >= self._again_ns:
+            self._out += turn.send
+            self._again_ns = now_ns + turn.again_ms * MS
+
+    @property
+    def _may_watch(self) -> bool:
+        return self._board.state.linked and not self._board.needs_reset
+
+    # ------------------------------------------------------------ the script under way
+
+    def _hear(self, line: Line, now_ns: int) -> None:
+        expects_restart = self._turn is not None and self._turn.expects_restart
+        if isinstance(line, Alarm):
+            self._board.forget_position()
+            self._board.needs_reset |= line.code in (1, 2)
+            if not expects_restart:
+                self._tell(RigAlarmed(line.code, alarm_in_words(line.code)))
+                self._fail(alarm_in_words(line.code))
+        elif isinstance(line, Banner) and not expects_restart:
+            if self._board.state.linked:
+                self._board.forget_position()
+                self._board.state = replace(self._board.state, grip_closed=False)
+                self._tell(RigReset("the board restarted though nobody asked"))
+            self._fail("the board restarted")
+        elif isinstance(line, Status) and line.word == "Alarm":
+            self._board.forget_position()
+        if self._turn is not None:
+            self._heard.append(line)
+            if self._turn.is_over(self._heard):
+                self._advance(now_ns)
+
+    def _run(self, script: Script, now_ns: int) -> None:
+        self._script = script
+        self._step(lambda: next(script), now_ns)
+
+    def _advance(self, now_ns: int) -> None:
+        script, heard = self._script, self._heard
+        assert script is not None
+        self._step(lambda: script.send(heard), now_ns)
+
+    def _step(self, go: Callable[[], Turn], now_ns: int) -> None:
+        self._turn = None
+        self._watch_ns = now_ns + WATCH_NS
+        try:
+            turn = go()
+        except StopIteration as end:
+            self._end(end.value)
+        except NotDone as problem:
+            assert self._command is not None
+            self._end(RigRefused(self._command, str(problem)))
+        except BrokenOff as problem:
+            if problem.stop:
+                self._board.forget_position()
+            self._fail(str(problem))
+            if problem.stop:
+                self.stop(now_ns)
+        except Silent as problem:
+            self._lose(str(problem))
+        else:
+            self._turn, self._heard = turn, []
+            self._over_ns = now_ns + round(turn.longest_ms * MS)
+            self._again_ns = None if turn.again_ms is None else now_ns + turn.again_ms * MS
+            self._out += turn.send
+        self._tell()
+
+    def _tell(self, *events: RigEvent) -> None:
+        self._events += [*self._board.progress, *events]
+        self._board.progress.clear()
+
+    def _end(self, event: RigEvent) -> None:
+        watching = self._command is None and not self._stopping
+        self._command = self._script = self._turn = None
+        self._stopping = False
+        if not watching:
+            self._tell(event)
+
+    def _fail(self, reason: str) -> None:
+        """Break off whatever is under way; a stop is not broken off by what it causes."""
+        if self._stopping:
+            return
+        command = self._command
+        self._command = self._script = self._turn = None
+        if command is not None:
+            self._tell(RigFailed(command, reason, self._board.state.position_known))
+
+    def _lose(self, sentence: str) -> None:
+        """Nobody answers: whatever may still move is told to hold and reset, should it hear."""
+        board = self._board
+        board.forget_position()
+        board.state = replace(board.state, linked=False)
+        self._out += HOLD + RESET
+        self._stopping = False
+        self._fail(sentence)
+        self._script = self._turn = None
+        self._tell(RigLinkLost(sentence))
