@@ -247,7 +247,8 @@ class Procedure:
         """Depth alone by depth; a lateral error by another path."""
         pose = self._pose()
         found = story.deviation
-        assert found is not None and story.aim_rig_mm is not None
+        assert found is not None
+        assert story.aim_rig_mm is not None
         aim = aim_rig_mm(pose, story.target_mm, story.offsets_rig_mm(pose))
         if found.lateral_mm + found.sigma_mm <= self.known.settings.tolerance_mm:
             wanted = float(story.aim_rig_mm[2]) - found.depth_mm

@@ -1,0 +1,50 @@
+"""PROTOCOL.md, drawn from the protocol's table.  ``python -m controller.protocol_page`` writes it; a test keeps it current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from controller import protocol
+
+PAGE = Path(__file__).with_name("PROTOCOL.md")
+
+
+def _words(guard: protocol.Guard) -> str:
+    return guard.__name__.replace("_", " ")
+
+
+def render() -> str:
+    """The page: diagram, states, table, guards."""
+    lines = [
+        "# The protocol",
+        "",
+        "Drawn from `protocol.py` (`python -m controller.protocol_page`); not edited by hand. Source: Jiang et al. 2021,",
+        "Front Oncol 11:645077. Rows of a trigger are tried from top to bottom; the first whose guards hold is taken.",
+        "From every working state `fault_seen` leads to HELD and `stop_pressed` to STOPPED (not drawn).",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> READY",
+    ]
+    for row in protocol.TABLE:
+        if row.trigger in ("fault_seen", "stop_pressed"):
+            continue
+        label = row.trigger + (f" [{' and '.join(map(_words, row.guards))}]" if row.guards else "")
+        lines += [f"    {source} --> {row.destination}: {label}" for source in row.sources]
+    lines += ["    COMPLETED --> [*]", "```", "", "| state | how it is now |", "|---|---|"]
+    lines += [f"| `{name}` | {words} |" for name, words in protocol.STATES.items()]
+    lines += ["", "| trigger | when |", "|---|---|"]
+    lines += [f"| `{name}` | {words} |" for name, words in protocol.TRIGGERS.items()]
+    lines += ["", "| when | in | and | then | note |", "|---|---|---|---|---|"]
+    for row in protocol.TABLE:
+        sources = "any working state" if row.sources[: len(protocol.WORKING)] == protocol.WORKING else row.sources[0]
+        if row.sources[len(protocol.WORKING) :]:
+            sources += ", " + ", ".join(row.sources[len(protocol.WORKING) :])
+        lines.append(
+            f"| {row.trigger} | {sources} | {', '.join(map(_words, row.guards)) or '-'} | {row.destination} | {row.note} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
