@@ -123,9 +123,9 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
     covariance = spot_covariance(slab.frame, 1.0, float(np.sqrt(0.2 + slice_mm**2 / 12)))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
-    tracks = _distinct(follow(slab, starts, covariance, clip_hu))
+    tracks = _distinct(follow(slab, starts, covariance, clip_hu, least_hu))
     ends = [visible_end(track.ws, track.peak_hu, least_hu) for track in tracks]
-    seen = [_up_to(track, end) for track, end in zip(tracks, ends, strict=True)]
+    seen = [track.up_to(end) for track, end in zip(tracks, ends, strict=True)]
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
     tips: list[Tip] = []
     entries: list[Floats] = []
@@ -183,11 +183,6 @@ def _distinct(tracks: list[Track]) -> list[Track]:
         else:
             kept.append(track)
     return kept
-
-
-def _up_to(track: Track, end: float) -> Track:
-    used = track.ws <= end + 1e-6
-    return Track(track.ws[used], track.uv[used], track.sigma_mm[used], track.peak_hu[used])
 
 
 def _axis(track: Track, near_w: float | None = None) -> Floats:

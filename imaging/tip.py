@@ -148,6 +148,6 @@ def _fit(ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Fl
     spread = float(np.sqrt(8.0 * np.trace(covariance[:3, :3])))
     tilted = unit(direction + p[3] * u + p[4] * v)
     point = start + p[0] * direction + p[1] * u + p[2] * v
-    peak = float(np.exp(np.max(p[9:12])))
+    peak = float(np.exp(np.clip(np.max(p[9:12]), 0.0, 10.0)))
     good = bool(answer.success and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
     return Tip(point, tilted, min(spread, 3.0), peak + float(p[7]), good)

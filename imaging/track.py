@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from planning.frame import Floats
@@ -19,6 +20,7 @@ from planning.frame import Floats
 REACH_MM = 2.8  # samples this near to a shaft take part
 SLOPE_STEP = 0.004  # 1 sigma change of slope per plane: a bend of R = 400 mm over 1.5 mm
 NOISE_HU = 40.0
+SPILL = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +48,18 @@ class Track:
         ws: ``(n,)`` planes, mm.
         uv: ``(n, 2)`` places, mm.
         sigma_mm: ``(n,)`` 1 sigma of the place, per coordinate.
-        peak_hu: ``(n,)`` height of the spot above its background, unclipped.
+        peak_hu: ``(n,)`` height of the spot above its background, unclipped; 0 where it isn't seen, or can't be
+            told from another shaft's spot.
     """
 
     ws: Floats
     uv: Floats
     sigma_mm: Floats
     peak_hu: Floats
+
+    def up_to(self, end_mm: float) -> Track:
+        used = self.ws <= end_mm + 1e-6
+        return Track(self.ws[used], self.uv[used], self.sigma_mm[used], self.peak_hu[used])
 
 
 def spot_covariance(frame: Floats, sigma_xy_mm: float, sigma_z_mm: float) -> Floats:
@@ -61,7 +68,7 @@ def spot_covariance(frame: Floats, sigma_xy_mm: float, sigma_z_mm: float) -> Flo
     return np.asarray(frame[:2] @ blur @ frame[:2].T)
 
 
-def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float) -> list[Track]:
+def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least_hu: float) -> list[Track]:
     """Follow shafts from where they start to the end of the slab.
 
     Args:
@@ -69,6 +76,7 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float) -> li
         starts: ``(k, 5)``: w, u, v (mm) and slopes du/dw, dv/dw of each shaft where it is first seen.
         covariance: ``(2, 2)`` of a spot, mm2.
         clip_hu: level at which the scanner clipped.
+        least_hu: least height of a spot that counts as seen.
     """
     count = len(starts)
     step = float(slab.ws[1] - slab.ws[0])
@@ -79,8 +87,8 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float) -> li
     move[0, 2] = move[1, 3] = step
     jitter = SLOPE_STEP**2 * np.array([[step**2 / 4, step / 2], [step / 2, 1.0]])
     process = np.kron(jitter, np.eye(2))
-    peak = np.full(count, 1000.0)
-    kept: list[list[tuple[float, float, float, float, float]]] = [[] for _ in range(count)]
+    peak = np.full(count, 2000.0)
+    kept: list[list[tuple[float, ...]]] = [[] for _ in range(count)]
     began = np.zeros(count, dtype=bool)
     for k, w in enumerate(slab.ws):
         fresh = ~began & (starts[:, 0] <= w + 0.5 * step)
@@ -94,12 +102,17 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float) -> li
         place, cov, heights = _fit_plane(
             slab.hu[k], slab.us, slab.vs, state[on, :2], spread[on, :2, :2], peak[on], inverse, clip_hu
         )
+        spill = _spill_hu(place, heights, inverse)
         for i, n in enumerate(on):  # the slope follows the place through their common covariance
+            peak[n] = heights[i]
+            sigma = float(np.sqrt(0.5 * np.trace(spread[n][:2, :2])))
+            if heights[i] < max(least_hu, spill[i]):  # nothing of its own to be led by: go straight on
+                kept[n].append((w, state[n, 0], state[n, 1], sigma, 0.0))
+                continue
             gain = spread[n][:, :2] @ np.linalg.inv(spread[n][:2, :2])
             shift = place[i] - state[n, :2]
             spread[n] = spread[n] - gain @ (spread[n][:2, :2] - cov[i]) @ gain.T
             state[n] = state[n] + gain @ shift
-            peak[n] = heights[i]
             sigma = float(np.sqrt(0.5 * np.trace(cov[i])))
             kept[n].append((w, state[n, 0], state[n, 1], sigma, heights[i]))
     tracks = []
@@ -107,6 +120,14 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float) -> li
         table = np.array(rows).reshape(-1, 5)
         tracks.append(Track(table[:, 0], table[:, 1:3], table[:, 3], table[:, 4]))
     return tracks
+
+
+def _spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
+    """What a spot must exceed, for it may be only what others' spots, being not quite Gaussian, leave over."""
+    offset = place[:, None] - place[None]
+    share = np.exp(-0.5 * np.einsum("abi,ij,abj->ab", offset, inverse, offset))
+    np.fill_diagonal(share, 0.0)
+    return np.asarray(SPILL * np.max(share * heights[None], axis=1, initial=0.0))
 
 
 def _fit_plane(
@@ -119,7 +140,7 @@ def _fit_plane(
     inverse: Floats,
     clip_hu: float,
 ) -> tuple[Floats, Floats, Floats]:
-    """Places ``(k, 2)``, their covariances ``(k, 2, 2)`` and heights ``(k,)`` of all spots of one plane."""
+    """Places ``(k, 2)``, their covariances ``(k, 2, 2)``, heights ``(k,)`` of all spots of a plane."""
     count = len(expected)
     near = np.zeros(hu.shape, dtype=bool)
     for u, v in expected:
@@ -134,38 +155,22 @@ def _fit_plane(
     at = np.column_stack([us[i], vs[j]])
     values = hu[j, i].astype(float)
     nearest = np.linalg.norm(at[:, None] - expected[None], axis=2).argmin(axis=1)
-    owner = np.zeros((len(at), count))
-    owner[np.arange(len(at)), nearest] = 1.0
     # parameters: u, v, height, background of each spot; the prior of a place is its expectation
     x = np.zeros((count, 4))
     x[:, :2] = expected
-    x[:, 2] = np.clip(peak, 300.0, 6000.0)
+    x[:, 2] = np.clip(peak, 300.0, 6000.0)  # a spot of height 0 would have no slope to go by
     x[:, 3] = 50.0
     prior = np.zeros((4 * count, 4 * count))
     for n in range(count):
         prior[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] = np.linalg.inv(spread[n])
-        prior[4 * n + 2, 4 * n + 2] = 1.0 / 4000.0**2
+        prior[4 * n + 2, 4 * n + 2] = 1.0 / (150.0 + 0.5 * peak[n]) ** 2  # it changes gradually
         prior[4 * n + 3, 4 * n + 3] = 1.0 / 250.0**2
     middle = x.copy()
     middle[:, 2] = np.clip(peak, 0.0, 6000.0)
     for _ in range(3):
-        offset = at[:, None] - x[None, :, :2]
-        pull = offset @ inverse
-        spot = np.exp(-0.5 * np.sum(pull * offset, axis=2))
-        model = spot @ x[:, 2] + owner @ x[:, 3]
-        free = model < clip_hu
-        residual = values - np.minimum(model, clip_hu)
-        slopes = np.empty((len(at), count, 4))
-        slopes[:, :, :2] = pull * (spot * x[:, 2])[:, :, None]
-        slopes[:, :, 2] = spot
-        slopes[:, :, 3] = owner
-        # where both are clipped nothing is learned; where only the model is, it must be able to come down
-        use = free | (residual < -1.0)
-        J = slopes.reshape(len(at), -1)[use]
-        sigma = NOISE_HU + 0.06 * np.minimum(model[use], 3000.0).clip(0.0)
-        weight = 1.0 / (sigma**2 * (1.0 + (residual[use] / (4.0 * sigma)) ** 2))
-        hessian = (J * weight[:, None]).T @ J + prior
-        pullback = J.T @ (weight * residual[use]) + prior @ (middle - x).ravel()
+        hessian, pullback = _normal_equations(at, values, nearest, x, inverse, clip_hu)
+        hessian += prior
+        pullback += prior @ (middle - x).ravel()
         change = np.linalg.solve(hessian, pullback).reshape(count, 4)
         change[:, :2] = np.clip(change[:, :2], -0.5, 0.5)
         x = x + change
@@ -173,6 +178,50 @@ def _fit_plane(
     covariance = np.linalg.inv(hessian)
     blocks = np.stack([covariance[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] for n in range(count)])
     return x[:, :2], blocks, x[:, 2]
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _normal_equations(
+    at: Floats, values: Floats, nearest: NDArray[np.int64], x: Floats, inverse: Floats, clip_hu: float
+) -> tuple[Floats, Floats]:
+    """Gauss-Newton matrix ``(4k, 4k)`` and gradient of the robust misfit of one plane's spots ``x`` ``(k, 4)``."""
+    count = len(x)
+    hessian = np.zeros((4 * count, 4 * count))
+    gradient = np.zeros(4 * count)
+    near = np.empty(count, dtype=np.int64)
+    slope = np.empty((count, 3))
+    for m in range(len(at)):
+        n_near = 0
+        model = x[nearest[m], 3]
+        for n in range(count):
+            du, dv = at[m, 0] - x[n, 0], at[m, 1] - x[n, 1]
+            if du * du + dv * dv > 36.0 and n != nearest[m]:
+                continue
+            pu = inverse[0, 0] * du + inverse[0, 1] * dv
+            pv = inverse[0, 1] * du + inverse[1, 1] * dv
+            spot = np.exp(-0.5 * (pu * du + pv * dv))
+            model += x[n, 2] * spot
+            near[n_near] = n
+            slope[n_near, 0], slope[n_near, 1], slope[n_near, 2] = pu * spot * x[n, 2], pv * spot * x[n, 2], spot
+            n_near += 1
+        residual = values[m] - min(model, clip_hu)
+        if model >= clip_hu and residual > -1.0:
+            continue  # both clipped: nothing to learn; where only the model is, it must be able to come down
+        sigma = NOISE_HU + 0.06 * max(0.0, min(model, 3000.0))
+        weight = 1.0 / (sigma**2 * (1.0 + (residual / (4.0 * sigma)) ** 2))
+        own = 4 * nearest[m] + 3
+        hessian[own, own] += weight
+        gradient[own] += weight * residual
+        for a in range(n_near):
+            for i in range(3):
+                row = 4 * near[a] + i
+                gradient[row] += weight * residual * slope[a, i]
+                hessian[row, own] += weight * slope[a, i]
+                hessian[own, row] += weight * slope[a, i]
+                for b in range(n_near):
+                    for j in range(3):
+                        hessian[row, 4 * near[b] + j] += weight * slope[a, i] * slope[b, j]
+    return hessian, gradient
 
 
 def spots_hu(tracks: list[Track], frame: Floats, covariance: Floats, points_mm: Floats) -> Floats:
