@@ -1,0 +1,242 @@
+"""Projecting metal and back: what rays through rods measure, and the image a scanner makes of it.
+
+Parallel beam in the plane of each slice. A ray is told by its view angle ``theta`` and its place
+``t = u cos(theta) + v sin(theta)`` on the detector. Everything here is compiled, releases the interpreter lock and
+starts no threads of its own, so that slices can be worked on side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.geometry import Floats
+
+Singles = NDArray[np.float32]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def compiled(function: _Function) -> _Function:
+    """numba without the interpreter lock, its machine code kept between runs; the types stay as written."""
+    translate: Any = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+    fast: _Function = translate(function)
+    return fast
+
+
+@compiled
+def body_lengths(
+    water: Singles, pixel_u_mm: float, pixel_v_mm: float, cosine: Floats, sine: Floats, t_mm: Floats
+) -> Singles:
+    """Water-equivalent path in mm, ``(views, len(t_mm))``, through a coarse slice ``water (rows, columns)``."""
+    rows, columns = water.shape
+    step = min(pixel_u_mm, pixel_v_mm)
+    reach = math.hypot(rows * pixel_v_mm, columns * pixel_u_mm)
+    count = int(2.0 * reach / step)
+    out = np.zeros((len(cosine), len(t_mm)), dtype=np.float32)
+    for view in range(len(cosine)):
+        c, s = cosine[view], sine[view]
+        for k in range(len(t_mm)):
+            total = 0.0
+            for i in range(count):
+                along = -reach + i * step
+                column = (t_mm[k] * c - along * s) / pixel_u_mm + 0.5
+                row = (t_mm[k] * s + along * c) / pixel_v_mm + 0.5
+                if 0.0 <= column < columns and 0.0 <= row < rows:
+                    total += water[int(row), int(column)]
+            out[view, k] = total * step
+    return out
+
+
+@compiled
+def add_chords(
+    lengths: Floats,
+    sign: float,
+    ends_mm: Floats,
+    radius: float,
+    w: float,
+    c: float,
+    s: float,
+    first_ray_mm: float,
+    ray_mm: float,
+) -> Any:
+    """Add ``sign`` x the length of each ray's chord in one rod, at height ``w``; the first and last ray hit."""
+    nothing = (len(lengths), -1)
+    pu, pv, pw = ends_mm[0, 0], ends_mm[0, 1], ends_mm[0, 2]
+    au, av, aw = ends_mm[1, 0] - pu, ends_mm[1, 1] - pv, ends_mm[1, 2] - pw
+    length = math.sqrt(au * au + av * av + aw * aw)
+    au, av, aw = au / length, av / length, aw / length
+    # the stretch of the axis whose cross-section this height can touch
+    across = radius * math.sqrt(max(0.0, 1.0 - aw * aw))
+    from_h, to_h = 0.0, length
+    if abs(aw) * length > 1e-6:
+        one, two = (w - across - pw) / aw, (w + across - pw) / aw
+        # flat ends stand out by up to the radius
+        from_h = max(0.0, min(one, two) - radius)
+        to_h = min(length, max(one, two) + radius)
+    elif abs(w - pw) > across:
+        return nothing
+    if from_h > to_h:
+        return nothing
+    t_one = (pu + au * from_h) * c + (pv + av * from_h) * s
+    t_two = (pu + au * to_h) * c + (pv + av * to_h) * s
+    low = math.floor((min(t_one, t_two) - radius - first_ray_mm) / ray_mm)
+    high = math.ceil((max(t_one, t_two) + radius - first_ray_mm) / ray_mm)
+    low, high = max(low, 0), min(high, len(lengths) - 1)
+    forward = c * av - s * au  # how far the ray runs along the axis
+    a = max(1.0 - forward * forward, 1e-12)
+    mw = w - pw
+    for k in range(low, high + 1):
+        t = first_ray_mm + k * ray_mm
+        mu, mv = t * c - pu, t * s - pv
+        along = mu * au + mv * av + mw * aw
+        b = c * mv - s * mu - along * forward
+        root = b * b - a * (mu * mu + mv * mv + mw * mw - along * along - radius * radius)
+        if root <= 0.0:
+            continue
+        root = math.sqrt(root)
+        near, far = (-b - root) / a, (-b + root) / a
+        if abs(forward) > 1e-9:
+            one, two = -along / forward, (length - along) / forward
+            near, far = max(near, min(one, two)), min(far, max(one, two))
+        elif along < 0.0 or along > length:
+            continue
+        if far > near:
+            lengths[k] += sign * (far - near)
+    return low, high
+
+
+@compiled
+def metal_sinogram(
+    ends_mm: Floats,
+    radius_mm: Floats,
+    material: Any,
+    sign: Floats,
+    w_mm: Floats,
+    cosine: Floats,
+    sine: Floats,
+    t_low_mm: float,
+    bin_mm: float,
+    bins: int,
+    rays: int,
+    body_mm: Singles,
+    body_t_low_mm: float,
+    body_bin_mm: float,
+    spectrum: Floats,
+    water_per_mm: Floats,
+    metal_per_mm: Floats,
+    scatter: float,
+    photons: float,
+    noise: Singles,
+) -> Singles:
+    """Excess of the measured line integral over the anatomy's own, ``(views, bins)``.
+
+    The logarithm is taken after the intensities were averaged over a detector row's height, its aperture
+    (``rays`` per bin) and the spectrum, with scatter and photon noise in them; the slice is the mean of its rows.
+    ``w_mm`` ``(rows, heights per row)`` are where rays run.
+    ``noise`` ``(views, bins)`` are standard normal numbers.
+    """
+    views, energies, n_rods = len(cosine), len(spectrum), len(radius_mm)
+    out = np.zeros((views, bins), dtype=np.float32)
+    lengths = np.zeros((3, bins * rays))
+    lost = np.zeros((energies, bins))
+    ray_mm = bin_mm / rays
+    first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
+    share = 1.0 / (w_mm.shape[1] * rays)
+    for view in range(views):
+        c, s = cosine[view], sine[view]
+        for detector_row in range(w_mm.shape[0]):
+            low_bin, high_bin = bins, -1
+            for w in w_mm[detector_row]:
+                low_ray, high_ray = bins * rays, -1
+                for rod in range(n_rods):
+                    low, high = add_chords(
+                        lengths[material[rod]],
+                        sign[rod],
+                        ends_mm[rod],
+                        radius_mm[rod],
+                        w,
+                        c,
+                        s,
+                        first_ray_mm,
+                        ray_mm,
+                    )
+                    low_ray, high_ray = min(low_ray, low), max(high_ray, high)
+                for k in range(low_ray, high_ray + 1):
+                    steel, silver, titanium = lengths[0, k], lengths[1, k], lengths[2, k]
+                    if steel > 0.0 or silver > 0.0 or titanium > 0.0:
+                        for e in range(energies):
+                            path = (
+                                steel * metal_per_mm[0, e]
+                                + silver * metal_per_mm[1, e]
+                                + titanium * metal_per_mm[2, e]
+                                - (steel + silver + titanium) * water_per_mm[e]  # whose place it takes
+                            )
+                            lost[e, k // rays] += 1.0 - math.exp(-path)
+                    lengths[:, k] = 0.0
+                low_bin, high_bin = min(low_bin, low_ray // rays), max(high_bin, high_ray // rays)
+            for k in range(low_bin, high_bin + 1):
+                if lost[0, k] == 0.0:
+                    continue
+                place = (t_low_mm + k * bin_mm - body_t_low_mm) / body_bin_mm
+                i = min(max(int(place), 0), body_mm.shape[1] - 2)
+                part = min(max(place - i, 0.0), 1.0)
+                body = body_mm[view, i] * (1.0 - part) + body_mm[view, i + 1] * part
+                missing, unhindered = 0.0, 0.0
+                for e in range(energies):
+                    through = spectrum[e] * math.exp(-water_per_mm[e] * body)
+                    unhindered += through
+                    missing += through * lost[e, k] * share
+                    lost[e, k] = 0.0
+                floor = scatter * unhindered
+                seen = max(unhindered - missing, 0.0) + floor
+                extra = max(1.0 / seen - 1.0 / (unhindered + floor), 0.0) / photons
+                out[view, k] += -math.log(seen / (unhindered + floor)) + noise[view, k] * math.sqrt(extra)
+        out[view] /= w_mm.shape[0]
+    return out
+
+
+def filtered(sinogram: Singles, bin_mm: float, blur_sigma_mm: float) -> Singles:
+    """The ramp filter with a Gaussian kernel along each view; as long as the input."""
+    length = 2 ** math.ceil(math.log2(2 * sinogram.shape[1]))
+    frequency = np.fft.rfftfreq(length, bin_mm)
+    # the ramp of a band-limited filter, from its taps, so that the mean stays right
+    taps = np.zeros(length)
+    taps[0] = 1.0 / (4.0 * bin_mm**2)
+    odd = np.arange(1, length // 2, 2)
+    taps[odd] = taps[-odd] = -1.0 / (np.pi * odd * bin_mm) ** 2
+    response = np.fft.rfft(taps).real * bin_mm * np.exp(-2.0 * (np.pi * blur_sigma_mm * frequency) ** 2)
+    spectrum = np.fft.rfft(sinogram, length, axis=1) * response
+    return np.asarray(np.fft.irfft(spectrum, length, axis=1)[:, : sinogram.shape[1]], dtype=np.float32)
+
+
+@compiled
+def add_backprojection(
+    image: Singles,
+    sinogram: Singles,
+    weights: Singles,
+    cosine: Singles,
+    sine: Singles,
+    pixel_u_mm: float,
+    pixel_v_mm: float,
+    t_low_mm: float,
+    bin_mm: float,
+) -> None:
+    """Smear the filtered views over ``image (rows, columns)``, in place."""
+    rows, columns = image.shape
+    last = sinogram.shape[1] - 2
+    for view in range(len(weights)):
+        line = sinogram[view]
+        step = np.float32(pixel_u_mm * cosine[view] / bin_mm)
+        weight = weights[view]
+        for row in range(rows):
+            place = np.float32((row * pixel_v_mm * sine[view] - t_low_mm) / bin_mm)
+            for column in range(columns):
+                at = place + step * np.float32(column)
+                i = min(max(int(at), 0), last)
+                part = at - np.float32(i)
+                image[row, column] += weight * (line[i] + part * (line[i + 1] - line[i]))

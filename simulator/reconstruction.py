@@ -1,0 +1,112 @@
+"""From rods to the HU they add to a slice: project, filter, project back.
+
+The image of the anatomy is not reconstructed anew: filtered back-projection is linear, so the image of what
+the rays measure *beyond* the anatomy is computed and added to it. That makes the fast mode fast; SCANNER.md
+says what it leaves out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.metal import METAL_PER_MM, SPECTRUM, WATER_PER_MM, Rods, view_angles, water_per_mm
+from simulator.projection import Singles, add_backprojection, body_lengths, filtered, metal_sinogram
+
+BIN_MM = 0.5
+RAYS_PER_BIN = 2
+HEIGHT_STEP_MM = 0.32
+SCATTER = 0.002  # of the unhindered rays, after the scanner's own correction (assumed)
+PHOTONS_PER_RAY = 2e5  # per detector row in air (assumed)
+_BODY_STEP_MM = 4.0
+
+
+def kernel_sigma_mm(slice_thickness_mm: float) -> float:
+    """Blur of the reconstruction kernel: sharp for thin slices, soft for thick ones (fitted to CLINIC.md)."""
+    return float(np.interp(slice_thickness_mm, (1.25, 2.5), (0.62, 0.95)))
+
+
+def detector_row_mm(slice_thickness_mm: float) -> float:
+    """Height over which intensities are averaged before the logarithm (assumed)."""
+    return min(slice_thickness_mm, max(0.625, slice_thickness_mm / 4.0))
+
+
+class MetalImager:
+    """What rods add to the slices of one scan.
+
+    Args:
+        rods: in gantry coordinates; at least one.
+        shape: ``(rows, columns)`` of a slice.
+        pixel_mm: ``(du, dv)`` spacing along a row and along a column.
+        slice_thickness_mm: of every slice.
+    """
+
+    def __init__(
+        self, rods: Rods, shape: tuple[int, int], pixel_mm: tuple[float, float], slice_thickness_mm: float
+    ) -> None:
+        angles, weights = view_angles(rods)
+        self.rods, self._shape, self._pixel_mm, self._thickness_mm = rods, shape, pixel_mm, slice_thickness_mm
+        self._cosine, self._sine = np.cos(angles), np.sin(angles)
+        self._weights = weights.astype(np.float32)
+        (rows, columns), (du_mm, dv_mm) = shape, pixel_mm
+        corners = [u * self._cosine + v * self._sine for u in (0, columns * du_mm) for v in (0, rows * dv_mm)]
+        self._t_low_mm = float(np.min(corners)) - 10.0
+        self._bins = int((float(np.max(corners)) + 10.0 - self._t_low_mm) / BIN_MM) + 1
+        self._low_w_mm, self._high_w_mm = (f(rods.ends_mm[:, :, 2], axis=1) for f in (np.min, np.max))
+
+    def touching(self, w_mm: float, margin_mm: float = 0.0) -> Rods:
+        """The rods that the slice at height ``w_mm`` may touch."""
+        reach_mm = self._thickness_mm / 2.0 + self.rods.radius_mm + margin_mm
+        near = (self._low_w_mm < w_mm + reach_mm) & (self._high_w_mm > w_mm - reach_mm)
+        rods = self.rods
+        return Rods(rods.ends_mm[near], rods.radius_mm[near], rods.material[near], rods.sign[near])
+
+    def body_mm(self, anatomy_hu: Singles) -> Singles:
+        """Water-equivalent path of every view through a slice ``(rows, columns)``, on a coarse detector."""
+        steps = [max(1, round(_BODY_STEP_MM / pixel)) for pixel in self._pixel_mm]
+        water = np.maximum(0.0, 1.0 + anatomy_hu[:: steps[1], :: steps[0]] / 1000.0).astype(np.float32)
+        t_mm = self._t_low_mm + _BODY_STEP_MM * np.arange(int(self._bins * BIN_MM / _BODY_STEP_MM) + 2.0)
+        pixel_u_mm, pixel_v_mm = (step * pixel for step, pixel in zip(steps, self._pixel_mm, strict=True))
+        return body_lengths(water, pixel_u_mm, pixel_v_mm, self._cosine, self._sine, t_mm)
+
+    def excess_hu(self, w_mm: float, body_mm: Singles, random: np.random.Generator) -> Singles:
+        """HU to add to the slice at height ``w_mm``: ``(rows, columns)``."""
+        rods = self.touching(w_mm)
+        image: Singles = np.zeros(self._shape, dtype=np.float32)
+        if not len(rods):
+            return image
+        detector_rows = max(1, round(self._thickness_mm / detector_row_mm(self._thickness_mm)))
+        per_row = max(1, round(self._thickness_mm / detector_rows / HEIGHT_STEP_MM))
+        heights = (np.arange(detector_rows * per_row) + 0.5) / (detector_rows * per_row) - 0.5
+        sinogram = metal_sinogram(
+            rods.ends_mm,
+            rods.radius_mm,
+            rods.material,
+            rods.sign,
+            (w_mm + self._thickness_mm * heights).reshape(detector_rows, per_row),
+            self._cosine,
+            self._sine,
+            self._t_low_mm,
+            BIN_MM,
+            self._bins,
+            RAYS_PER_BIN,
+            body_mm,
+            self._t_low_mm,
+            _BODY_STEP_MM,
+            SPECTRUM,
+            WATER_PER_MM,
+            METAL_PER_MM,
+            SCATTER,
+            PHOTONS_PER_RAY * detector_rows,
+            random.standard_normal((len(self._cosine), self._bins), dtype=np.float32),
+        )
+        add_backprojection(
+            image,
+            filtered(sinogram, BIN_MM, kernel_sigma_mm(self._thickness_mm)),
+            self._weights,
+            self._cosine.astype(np.float32),
+            self._sine.astype(np.float32),
+            *self._pixel_mm,
+            self._t_low_mm,
+            BIN_MM,
+        )
+        return image * np.float32(1000.0 / water_per_mm())

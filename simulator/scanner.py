@@ -1,0 +1,183 @@
+"""The simulated CT scanner: writes what it would see of a patient now as a DICOM series.
+
+Knows the patient's truth and nothing of the plan. The patient lies a little differently in every scan; the
+images are in the scanner's frame, so only registration brings them back onto the planning CT. This is
+the fast mode (image type ``APPROXIMATE``); what it models and what not stands in SCANNER.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from simulator.dicom_writer import SeriesWriter
+from simulator.geometry import Floats, apply, inverse, turn
+from simulator.metal import Rods, rods_of
+from simulator.patient import Patient
+from simulator.projection import Singles
+from simulator.reconstruction import MetalImager, kernel_sigma_mm
+from simulator.resampling import anatomy_slice
+
+NOISE_HU = 18.0  # standard deviation at 1.25 mm slices (assumed)
+_BODY_EVERY_MM = 5.0  # the way of the rays through the body is computed once for so much height
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What the scanner is asked for.
+
+    Attributes:
+        number: of the scan in the session, from 1; the patient's position follows from it.
+        slice_thickness_mm: thickness and distance of the slices, 0.6 - 5 mm.
+        z_low_mm, z_high_mm: range in patient z to cover; None: as far as the planning CT reaches.
+        when_iso: start of the scan, e.g. ``2020-01-02T09:30:00``.
+        seed: of the noise and the UIDs.
+        extended_hu: keep HU beyond 3071.
+    """
+
+    number: int
+    slice_thickness_mm: float = 1.25
+    z_low_mm: float | None = None
+    z_high_mm: float | None = None
+    when_iso: str = "2020-01-02T09:00:00"
+    seed: int = 0
+    extended_hu: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Gantry:
+    """Where a scan's slices lie; lengths along the image axes from the planning CT's first pixel."""
+
+    patient_from_gantry: Floats
+    shape: tuple[int, int]
+    pixel_mm: tuple[float, float]
+    w_mm: Floats
+
+
+def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
+    """Scan the patient as he lies now; ``folder`` appears complete or not at all.
+
+    Raises:
+        ValueError: the range holds no slice, or the thickness is outside 0.6 - 5 mm.
+        OSError: ``folder`` can't be written or isn't empty.
+    """
+    gantry = _gantry(patient, request)
+    gantry_from_patient = inverse(gantry.patient_from_gantry) @ patient.scanner_from_patient(request.number)
+    rods = _rods(patient, gantry_from_patient)
+    metal = (
+        MetalImager(rods, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm) if len(rods) else None
+    )
+    # the couch shift moves the anatomy: planning index <- patient <- scanner <- pixel of the new slice
+    pixel_to_gantry = np.diag([*gantry.pixel_mm, 1.0, 1.0])
+    index_from_pixel = inverse(gantry_from_patient @ patient.ct.patient_from_index) @ pixel_to_gantry
+    thickness_mm = request.slice_thickness_mm
+    cuts = max(1, round(thickness_mm / float(patient.ct.spacing_mm[2])))
+    across_mm = thickness_mm * ((np.arange(cuts) + 0.5) / cuts - 0.5)
+
+    def anatomy(w_mm: float) -> Singles:
+        return anatomy_slice(patient.ct.hu, index_from_pixel, *gantry.shape, w_mm + across_mm)
+
+    with _appearing_at_once(folder) as growing, ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        writer = _writer(patient, growing, request, gantry)
+
+        def make(block: range) -> None:
+            body_mm = None
+            for index in block:
+                w_mm = float(gantry.w_mm[index])
+                random = np.random.default_rng([request.seed, request.number, index])
+                hu = anatomy(w_mm)
+                if metal is not None and len(metal.touching(w_mm)):
+                    if body_mm is None:
+                        body_mm = metal.body_mm(hu)
+                    hu += metal.excess_hu(w_mm, body_mm, random)
+                hu += _noise_hu(gantry, thickness_mm, random)
+                origin_mm = apply(gantry.patient_from_gantry, (0.0, 0.0, w_mm))
+                writer.write(index, hu, origin_mm)
+
+        per_block = max(1, round(_BODY_EVERY_MM / thickness_mm))
+        blocks = (range(len(gantry.w_mm))[i : i + per_block] for i in range(0, len(gantry.w_mm), per_block))
+        list(threads.map(make, blocks))
+
+
+def _gantry(patient: Patient, request: ScanRequest) -> _Gantry:
+    if not 0.6 <= request.slice_thickness_mm <= 5.0:
+        raise ValueError(f"a slice thickness of {request.slice_thickness_mm:g} mm is not within 0.6 - 5 mm")
+    ct = patient.ct
+    slices, rows, columns = ct.hu.shape
+    du_mm, dv_mm, dw_mm = (float(v) for v in ct.spacing_mm)
+    patient_from_gantry = ct.patient_from_index.copy()
+    patient_from_gantry[:3, :3] /= ct.spacing_mm
+    edges_w_mm = np.array([-dw_mm / 2.0, (slices - 0.5) * dw_mm])
+    start_z_mm, per_w = patient_from_gantry[2, 3], patient_from_gantry[2, 2]  # per_w is +1 or -1
+    asked = [(z - start_z_mm) / per_w for z in (request.z_low_mm, request.z_high_mm) if z is not None]
+    if request.z_low_mm is not None and request.z_high_mm is not None:
+        low, high = max(edges_w_mm[0], min(asked)), min(edges_w_mm[1], max(asked))
+    elif asked:
+        keeps_above = (request.z_low_mm is not None) == (per_w > 0.0)
+        low, high = (asked[0], edges_w_mm[1]) if keeps_above else (edges_w_mm[0], asked[0])
+        low, high = max(low, edges_w_mm[0]), min(high, edges_w_mm[1])
+    else:
+        low, high = edges_w_mm
+    count = int((high - low) / request.slice_thickness_mm + 1e-6)
+    if count < 1:
+        raise ValueError("the range to scan holds no slice of the patient's images")
+    w_mm = low + request.slice_thickness_mm * (np.arange(count) + 0.5)
+    return _Gantry(patient_from_gantry, (rows, columns), (du_mm, dv_mm), w_mm)
+
+
+def _rods(patient: Patient, gantry_from_patient: Floats) -> Rods:
+    shafts_mm = [apply(gantry_from_patient, patient.true_shaft_patient_mm(name)) for name in patient.needles]
+    seeds = patient.true_seeds
+    centres_mm = np.array([seed.centre_mm for seed in seeds]).reshape(-1, 3)
+    directions = np.array([seed.direction for seed in seeds]).reshape(-1, 3)
+    return rods_of(shafts_mm, apply(gantry_from_patient, centres_mm), turn(gantry_from_patient, directions))
+
+
+def _noise_hu(gantry: _Gantry, thickness_mm: float, random: np.random.Generator) -> Singles:
+    """Noise with the grain of the kernel; less in thicker slices."""
+    sigma_mm = kernel_sigma_mm(thickness_mm)
+    white = random.standard_normal(gantry.shape, dtype=np.float32)
+    grain = gaussian_filter(
+        white, (sigma_mm / gantry.pixel_mm[1], sigma_mm / gantry.pixel_mm[0]), truncate=3.0
+    )
+    wanted_hu = NOISE_HU * np.sqrt(1.25 / thickness_mm)
+    return np.asarray(grain * np.float32(wanted_hu / max(float(grain.std()), 1e-6)), dtype=np.float32)
+
+
+def _writer(patient: Patient, folder: Path, request: ScanRequest, gantry: _Gantry) -> SeriesWriter:
+    header = patient.ct.header
+    return SeriesWriter(
+        folder=folder,
+        patient=header,
+        identity=f"{header.SeriesInstanceUID} seed {request.seed} scan {request.number} {request.when_iso}",
+        number=request.number,
+        when=datetime.fromisoformat(request.when_iso),
+        row_direction=gantry.patient_from_gantry[:3, 0],
+        column_direction=gantry.patient_from_gantry[:3, 1],
+        pixel_mm=gantry.pixel_mm,
+        slice_thickness_mm=request.slice_thickness_mm,
+        extended=request.extended_hu,
+    )
+
+
+@contextmanager
+def _appearing_at_once(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside ``folder`` that takes its name when all is written, and vanishes otherwise."""
+    growing = folder.with_name(f".{folder.name}.growing")
+    shutil.rmtree(growing, ignore_errors=True)
+    growing.mkdir(parents=True)
+    try:
+        yield growing
+        os.replace(growing, folder)
+    except BaseException:
+        shutil.rmtree(growing, ignore_errors=True)
+        raise
