@@ -6,13 +6,14 @@ Only facts and questions about them; the decisions are in ``protocol`` (guards) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from controller.guidance import Landing, RigEstimate, offset_rig_mm
 from imaging.deviation import Deviation
 from planning.frame import Floats, RigidTransform
-from planning.plan import Plan, PlannedNeedle
+from planning.plan import Plan, PlannedNeedle, Point
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,18 @@ class NeedleStory:
         return np.asarray(self.plan.reference_tip_mm if at_reference else self.plan.tip_mm)
 
 
+@dataclass(frozen=True)
+class JudgedScan:
+    """What one CT told: deviations and places by needle (plan's patient frame), and who is corrected after it."""
+
+    scan: int
+    kind: Literal["reference", "needles", "seeds"]
+    deviations: tuple[tuple[str, Deviation], ...] = ()
+    found_tips_mm: dict[str, Point] = field(default_factory=dict)
+    found_directions: dict[str, Point] = field(default_factory=dict)
+    corrected: tuple[str, ...] = ()
+
+
 @dataclass
 class Knowledge:
     """Everything the guards and interlocks may look at."""
@@ -125,6 +138,7 @@ class Knowledge:
     scan_is_usable: bool = True
     scan_problem: str = ""
     held_because: str = ""
+    judged: list[JudgedScan] = field(default_factory=list)
     message: str = ""
 
     @staticmethod

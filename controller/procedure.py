@@ -48,12 +48,12 @@ from controller.events import (
 )
 from controller.guidance import Landing, aim_rig_mm, estimate_rig
 from controller.interlocks import scan_belongs_to_plan
-from controller.knowledge import Knowledge, NeedleStory, ProcedureSettings
+from controller.knowledge import JudgedScan, Knowledge, NeedleStory, ProcedureSettings
 from controller.snapshot import NeedleStatus, Snapshot
 from imaging.deviation import deviation
 from imaging.rescan import RescanFindings
 from planning.frame import RigidTransform
-from planning.plan import Plan
+from planning.plan import Plan, rounded_point
 
 
 class _Steps:
@@ -370,6 +370,7 @@ class Procedure:
         elif command.kind != "seeds":
             self._judge_needles(command, findings)
         else:
+            known.judged.append(JudgedScan(command.scan, command.kind))
             known.message = f"CT {command.scan}: {len(findings.seeds)} seeds seen"
             return self._fire("scan_judged", known.message)
         seen = f"CT {command.scan}: {len(known.off_target)} of {len(known.inserted)} needles to correct"
@@ -400,6 +401,17 @@ class Procedure:
         landings = [story.landings[-1] for story in known.inserted if story.landings]
         if command.kind == "reference" and landings:
             known.rig = estimate_rig(known.plan.planned_patient_from_rig(), landings)
+        seen = [story for story in known.inserted if story.plan.name in found and story.deviation is not None]
+        known.judged.append(
+            JudgedScan(
+                command.scan,
+                command.kind,
+                tuple((s.plan.name, s.deviation) for s in seen if s.deviation is not None),
+                {s.plan.name: rounded_point(found[s.plan.name].tip_mm) for s in seen},
+                {s.plan.name: rounded_point(found[s.plan.name].direction) for s in seen},
+                tuple(s.plan.name for s in known.off_target),
+            )
+        )
 
     def _is_accepted(self, story: NeedleStory, stood_still: bool) -> bool:
         """Within is accepted. A tip that can't be told is corrected as long as attempts remain; after the last

@@ -37,7 +37,11 @@ def render() -> str:
     lines += [f"| `{name}` | {words} |" for name, words in protocol.TRIGGERS.items()]
     lines += ["", "| when | in | and | then | note |", "|---|---|---|---|---|"]
     for row in protocol.TABLE:
-        sources = "any working state" if row.sources[: len(protocol.WORKING)] == protocol.WORKING else row.sources[0]
+        sources = (
+            "any working state"
+            if row.sources[: len(protocol.WORKING)] == protocol.WORKING
+            else row.sources[0]
+        )
         if row.sources[len(protocol.WORKING) :]:
             sources += ", " + ", ".join(row.sources[len(protocol.WORKING) :])
         lines.append(

@@ -1,0 +1,82 @@
+"""The operating theatre around the devices: people's hands, and the CT scanner.
+
+What no serial line carries: a person puts a needle into the carriage, the applicator onto a hub, a cartridge into the
+applicator; a technician makes a CT. Requests and answers are JSON values, so that they also cross from another process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simulator.applicator_mechanics import ApplicatorMechanics
+from simulator.patient import Patient
+from simulator.physics import ImpossibleByHandError
+from simulator.rig_mechanics import RigMechanics
+from simulator.scanner import ScanRequest, scan
+
+FAR_OUT_MM = 400.0  # a needle that is taken out is drawn back by more than its length
+
+
+class Theatre:
+    """People and scanner of one simulated procedure."""
+
+    def __init__(self, patient: Patient, rig: RigMechanics, applicator: ApplicatorMechanics) -> None:
+        self.patient = patient
+        self._rig = rig
+        self._applicator = applicator
+        self._tips_at_delivery: dict[str, list[float]] = {}
+
+    def handle(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked; ``{"done": true, ...}`` or ``{"done": false, "why": sentence}``."""
+        try:
+            answer = self._do(request)
+        except ImpossibleByHandError as problem:
+            return {"done": False, "why": str(problem)}
+        return {"done": True, **(answer or {})}
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        match request["do"]:
+            case "confirm_time_out":
+                return None
+            case "load_needle":
+                self._rig.hand_needle(str(request["needle"]))
+            case "couple_applicator":
+                needle = str(request["needle"])
+                self._applicator.couple(needle)
+                self._tips_at_delivery[needle] = [float(v) for v in self.patient.true_tip_patient_mm(needle)]
+            case "uncouple_applicator":
+                self._applicator.uncouple()
+                self.patient.retract(str(request["needle"]), FAR_OUT_MM)
+            case "seat_cartridge":
+                returned = 0
+                if self._applicator.is_seated:
+                    returned = self._applicator.remove_cartridge()
+                self._applicator.insert_cartridge(int(request["count"]))
+                return {"returned": returned}
+            case "scan":
+                folder = Path(request["folder"])
+                scan(
+                    self.patient,
+                    folder,
+                    ScanRequest(
+                        number=int(request["number"]),
+                        slice_thickness_mm=float(request["slice_mm"]),
+                        z_low_mm=float(request["z_low_mm"]),
+                        z_high_mm=float(request["z_high_mm"]),
+                        when_iso=str(request["when"]),
+                        seed=int(request["seed"]),
+                    ),
+                )
+            case "truth":
+                return {
+                    "tips_mm": {
+                        name: [float(v) for v in self.patient.true_tip_patient_mm(name)]
+                        for name in self.patient.needles
+                    },
+                    "verified_tips_mm": dict(self._tips_at_delivery),
+                    "seeds_mm": [[float(v) for v in seed.centre_mm] for seed in self.patient.true_seeds],
+                }
+            case unknown:
+                raise ImpossibleByHandError(f"nobody here can {unknown}")
+        return None
