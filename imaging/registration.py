@@ -1,0 +1,250 @@
+"""Where the patient lies in a rescan: rigid registration of a box around target and needles to the planning CT.
+
+Own small solver: intensities of both scans, clipped to soft tissue and bone, compared at the points of the
+reference where they tell most (steep gradients); inverse-compositional Gauss-Newton with robust weights
+(Baker & Matthews 2004: the reference's gradients are computed once), coarse to fine. Metal and what surrounds it are left
+out. A box, not the whole head: jaw and neck move against each other.
+
+The expected target registration error does not come from the residual (which does not predict it) but from solving again without
+each part of the box in turn (a delete-a-group jackknife): if the parts disagree, because tissue deformed, the spread shows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
+
+from planning.frame import Floats, RigidTransform
+from planning.volume import CtVolume, Grid
+
+LOW_HU, HIGH_HU = -250.0, 700.0
+METAL_HU = 1700
+METAL_MARGIN_MM = 4.0
+LEVELS = ((5.0, 6000, 40), (2.5, 20000, 25), (1.2, 60000, 20))  # blur mm, points, iterations
+PARTS = 8
+LEAST_SIMILARITY = 0.80
+MOST_SHIFT_MM, MOST_TURN_DEG = 40.0, 15.0
+MOST_TRE_MM = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Result of :func:`register`.
+
+    Attributes:
+        reference_from_scan: takes points of the rescan's patient frame to the reference's.
+        succeeded: False when the transform must not be used.
+        similarity: correlation of the intensities compared, 0..1, at the end.
+        expected_tre_mm: 1 sigma of the error to expect at the middle of the box.
+        reason: why it failed; empty when it succeeded.
+    """
+
+    reference_from_scan: RigidTransform
+    succeeded: bool
+    similarity: float
+    expected_tre_mm: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A blurred, clipped piece of a scan; ``trusted`` is False near metal."""
+
+    hu: NDArray[np.float32]
+    trusted: NDArray[np.bool_]
+    grid: Grid
+
+
+def register(
+    rescan: CtVolume,
+    reference: CtVolume,
+    *,
+    box_low_mm: ArrayLike,
+    box_high_mm: ArrayLike,
+    start: RigidTransform | None = None,
+) -> Registration:
+    """Register a rescan to the planning CT on a box.
+
+    Args:
+        rescan: may have other slices, cover less, and show metal that is new.
+        reference: the planning CT.
+        box_low_mm, box_high_mm: corners ``(3,)`` of the box, patient frame of the reference.
+        start: first guess of ``reference_from_scan``; up to about 15 mm and 5 degrees off.
+    """
+    low, high = np.asarray(box_low_mm, dtype=float), np.asarray(box_high_mm, dtype=float)
+    centre = 0.5 * (low + high)
+    scan_from_reference = (start or RigidTransform.identity()).inverse()
+    slice_mm = max(reference.grid.spacing_mm[2], rescan.grid.spacing_mm[2])
+    corners = scan_from_reference.apply(_corners(low, high))
+    system: _System | None = None
+    for blur, count, iterations in LEVELS:
+        margin = 25.0 if blur > 2.0 else 12.0
+        fixed = _picture(reference, low - 3 * blur, high + 3 * blur, blur, slice_mm)
+        corners = scan_from_reference.apply(_corners(low, high))
+        moving = _picture(rescan, corners.min(axis=0) - margin, corners.max(axis=0) + margin, blur, slice_mm)
+        if min(*fixed.grid.shape, *moving.grid.shape) < 4:
+            return _failed(start, "the rescan does not cover the region of the needles")
+        system = _System.at_steep_points(fixed, moving, low, high, centre, count)
+        if len(system.points) < 300:
+            return _failed(start, "too few structures in the region of the needles")
+        starts = _coarse_starts(system, scan_from_reference, centre) if blur == LEVELS[0][0] else [scan_from_reference]
+        tried = [system.solve(guess, iterations) for guess in starts]
+        scan_from_reference = max(tried, key=system.similarity)
+    assert system is not None
+    return _judged(system, scan_from_reference, start or RigidTransform.identity())
+
+
+def _coarse_starts(system: _System, guess: RigidTransform, centre: Floats) -> list[RigidTransform]:
+    """The few best of a coarse lattice of shifts: a descent alone may stop in the wrong valley."""
+    steps = (-12.0, 0.0, 12.0)
+    shifted = [
+        RigidTransform(guess.rotation, guess.translation_mm + (x, y, z)) for x in steps for y in steps for z in steps
+    ]
+    shifted.sort(key=system.similarity, reverse=True)
+    return [guess, *shifted[:3]]
+
+
+def _judged(system: _System, found: RigidTransform, start: RigidTransform) -> Registration:
+    similarity = system.similarity(found)
+    centre_in_scan = found.apply(system.centre)
+    shifts = []
+    for part in range(PARTS):
+        other = system.without(part).solve(found, 6)
+        shifts.append(other.apply(system.centre) - centre_in_scan)
+    spread = np.array(shifts)
+    variance = (PARTS - 1) / PARTS * np.sum((spread - spread.mean(axis=0)) ** 2)
+    tre = float(np.hypot(np.sqrt(variance), 0.1))
+    move = start @ found
+    moved = float(np.linalg.norm(move.apply(system.centre) - system.centre))
+    seen = system.seen_share(found)
+    reason = ""
+    if seen < 0.3:
+        reason = "the rescan covers too little of the region of the needles"
+    elif similarity < LEAST_SIMILARITY:
+        reason = f"the rescan does not look like the planning CT (correlation {similarity:.2f})"
+    elif moved > MOST_SHIFT_MM or move.rotation_angle_deg() > MOST_TURN_DEG:
+        reason = f"an unlikely movement of {moved:.0f} mm and {move.rotation_angle_deg():.0f} degrees"
+    elif tre > MOST_TRE_MM:
+        reason = f"parts of the region disagree by {tre:.1f} mm"
+    return Registration(found.inverse(), not reason, similarity, tre, reason)
+
+
+def _failed(start: RigidTransform | None, reason: str) -> Registration:
+    return Registration(start or RigidTransform.identity(), False, 0.0, float("inf"), reason)
+
+
+def _corners(low: Floats, high: Floats) -> Floats:
+    return np.array([(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+
+
+def _picture(ct: CtVolume, low: Floats, high: Floats, blur_mm: float, slice_mm: float) -> _Picture:
+    box = ct.grid.box(low, high)
+    raw = ct.hu[box]
+    grid = ct.grid.cropped(box)
+    if raw.size == 0:
+        return _Picture(raw.astype(np.float32), raw.astype(bool), grid)
+    spacing = np.array(ct.grid.spacing_mm)[::-1]
+    metal = raw > METAL_HU
+    if metal.any():
+        reach = np.maximum(np.rint(METAL_MARGIN_MM / spacing).astype(int), 1)
+        ball = np.sum((np.indices(2 * reach + 1).T - reach) ** 2 / reach**2, axis=-1).T <= 1.0
+        metal = binary_dilation(metal, ball)
+    # the thinner scan is blurred along z until both have the slices of the thicker one
+    extra = max(slice_mm**2 - ct.grid.spacing_mm[2] ** 2, 0.0) / 12.0
+    sigma = np.sqrt(np.array([blur_mm**2 + extra, blur_mm**2, blur_mm**2])) / spacing
+    hu = np.clip(raw, LOW_HU, HIGH_HU).astype(np.float32)
+    weight = (~metal).astype(np.float32)
+    if metal.any():  # normalised convolution: metal must not bleed into what surrounds it
+        blurred_weight = gaussian_filter(weight, sigma, truncate=2.5)
+        hu = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(blurred_weight, 1e-3)
+        return _Picture(hu, blurred_weight > 0.7, grid)
+    return _Picture(gaussian_filter(hu, sigma, truncate=2.5), np.ones(raw.shape, dtype=bool), grid)
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """Points of the reference, what it shows there, how that changes with the six parameters."""
+
+    points: Floats
+    hu: Floats
+    jacobian: Floats  # (n, 6): shift x, y, z (per mm), turn about x, y, z through the centre (per rad)
+    part: NDArray[np.int64]
+    centre: Floats
+    moving: _Picture
+
+    @staticmethod
+    def at_steep_points(
+        fixed: _Picture, moving: _Picture, low: Floats, high: Floats, centre: Floats, count: int
+    ) -> _System:
+        spacing = np.array(fixed.grid.spacing_mm)[::-1]
+        gradient = np.stack(np.gradient(fixed.hu, *spacing), axis=-1)[..., ::-1]
+        inner = np.zeros(fixed.grid.shape, dtype=bool)
+        inner[fixed.grid.box(low, high)] = True
+        steep = np.linalg.norm(gradient, axis=-1)
+        usable = np.flatnonzero(inner & fixed.trusted)
+        if len(usable) > count:  # a share of every steepness above the median, evenly through the box
+            level = np.quantile(steep.ravel()[usable], 0.5)
+            usable = usable[steep.ravel()[usable] >= level]
+            usable = usable[:: max(1, len(usable) // count)]
+        points = fixed.grid.point_of(np.stack(np.unravel_index(usable, fixed.grid.shape), axis=-1))
+        slope = gradient.reshape(-1, 3)[usable].astype(float)
+        turn = np.cross(points - centre, slope)
+        octant = (points > centre) @ np.array([1, 2, 4])
+        return _System(
+            points, fixed.hu.ravel()[usable].astype(float), np.hstack([slope, turn]), octant, centre, moving
+        )
+
+    def without(self, part: int) -> _System:
+        keep = self.part != part
+        return _System(
+            self.points[keep], self.hu[keep], self.jacobian[keep], self.part[keep], self.centre, self.moving
+        )
+
+    def _seen(self, transform: RigidTransform) -> tuple[Floats, NDArray[np.bool_]]:
+        index = self.moving.grid.index_of(transform.apply(self.points)).T
+        size = np.array(self.moving.grid.shape)[:, None]
+        seen = np.all((index >= 0) & (index <= size - 1), axis=0)
+        nearest = np.clip(np.rint(index), 0, size - 1).astype(int)
+        seen &= self.moving.trusted[tuple(nearest)]
+        return map_coordinates(self.moving.hu, index, order=1, mode="nearest").astype(float), seen
+
+    def seen_share(self, transform: RigidTransform) -> float:
+        return float(np.mean(self._seen(transform)[1]))
+
+    def similarity(self, transform: RigidTransform) -> float:
+        """Correlation of the two scans at the points seen in both."""
+        values, seen = self._seen(transform)
+        if np.count_nonzero(seen) < 200:
+            return 0.0
+        a, b = values[seen], self.hu[seen]
+        a, b = a - a.mean(), b - b.mean()
+        norm = float(np.sqrt((a @ a) * (b @ b)))
+        return float(a @ b) / norm if norm > 0 else 0.0
+
+    def solve(self, transform: RigidTransform, iterations: int) -> RigidTransform:
+        """Refine ``scan_from_reference``."""
+        for _ in range(iterations):
+            values, seen = self._seen(transform)
+            if np.count_nonzero(seen) < 100:
+                break
+            miss = values[seen] - self.hu[seen]
+            miss = miss - np.median(miss)
+            scale = 2.5 * 1.4826 * float(np.median(np.abs(miss))) + 5.0
+            weight = 1.0 / (1.0 + (miss / scale) ** 2) ** 2
+            J = self.jacobian[seen]
+            JW = J * weight[:, None]
+            normal = JW.T @ J
+            change = np.linalg.solve(normal + 1e-6 * np.trace(normal) / 6 * np.eye(6) * _UNITS, JW.T @ miss)
+            change[:3] = np.clip(change[:3], -4.0, 4.0)
+            change[3:] = np.clip(change[3:], -0.05, 0.05)
+            step = RigidTransform.from_rotation_vector(np.degrees(change[3:]), change[:3], self.centre)
+            transform = transform @ step.inverse()
+            if np.abs(change[:3]).max() < 2e-3 and np.abs(change[3:]).max() < 4e-5:
+                break
+        return transform
+
+
+_UNITS = np.array([1.0, 1.0, 1.0, 100.0, 100.0, 100.0])  # a radian moves a point of the box by tens of mm
