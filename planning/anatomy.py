@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planning.contours import Mask, mask_of
 from planning.dicom import Case, Structure
 from planning.distance import box_of, distance_mm, grown
 from planning.frame import Floats
+from planning.mask import Mask, mask_of
 from planning.outline import airway_of, body_of, bone_of, skin_of
 from planning.refusal import AskedWrongly
 from planning.site_protocol import DerivedRules, SiteProtocol, matches

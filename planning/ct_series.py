@@ -6,7 +6,6 @@ is that of their positions; instance numbers and file names mean nothing.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from planning.dicom_files import ENHANCED_CT, DicomFile, reading, required, required_floats
+from planning.dicom_files import ENHANCED_CT, DicomFile, plain, reading, required, required_floats
 from planning.frame import Floats
 from planning.refusal import AskedWrongly
 from planning.volume import CtVolume, Grid
@@ -40,15 +39,17 @@ COPIED = (
 
 @dataclass(frozen=True, eq=False)
 class _Slice:
-    """One plane; ``pixels`` are HU as stored, ``(rows, columns)``."""
+    """One plane of a file; ``size`` is (rows, columns), ``padding`` the stored values that mean no picture."""
 
     file: DicomFile
     frame: int
+    size: tuple[int, int]
     position_mm: Floats
     orientation: Floats
     pixel_spacing_mm: Floats
     slope: float
     intercept: float
+    padding: tuple[int, int] | None
 
 
 def volume_of(files: list[DicomFile]) -> CtVolume:
@@ -77,7 +78,7 @@ def volume_of(files: list[DicomFile]) -> CtVolume:
     if x_axis == 1:  # decubitus: the image's rows run along the patient's y
         hu = hu.transpose(0, 2, 1)
     row_step, column_step = first.pixel_spacing_mm
-    rows, columns = (int(required(first.file.header, tag, first.file.path)) for tag in ("Rows", "Columns"))
+    rows, columns = first.size
     origin = slices[0].position_mm.copy()
     origin[x_axis] -= (columns - 1) * column_step if x_sign < 0 else 0.0
     origin[y_axis] -= (rows - 1) * row_step if y_sign < 0 else 0.0
@@ -136,12 +137,24 @@ def _plane(file: DicomFile, frame: int, groups: tuple[Dataset, ...]) -> _Slice:
     return _Slice(
         file=file,
         frame=frame,
+        size=(
+            int(required(file.header, "Rows", file.path)),
+            int(required(file.header, "Columns", file.path)),
+        ),
         position_mm=floats("PlanePositionSequence", "ImagePositionPatient", 3),
         orientation=floats("PlaneOrientationSequence", "ImageOrientationPatient", 6),
         pixel_spacing_mm=spacing,
         slope=float(floats("PixelValueTransformationSequence", "RescaleSlope", 1)[0]),
         intercept=float(floats("PixelValueTransformationSequence", "RescaleIntercept", 1)[0]),
+        padding=_padding(file.header),
     )
+
+
+def _padding(header: Dataset) -> tuple[int, int] | None:
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if not isinstance(value, int):
+        return None
+    return (min(value, limit), max(value, limit)) if isinstance(limit, int) else (value, value)
 
 
 def _thickness(header: Dataset) -> float:
@@ -152,9 +165,8 @@ def _thickness(header: Dataset) -> float:
 
 
 def _check_alike(first: _Slice, other: _Slice) -> None:
-    for tag in ("Rows", "Columns"):
-        if first.file.header.get(tag) != other.file.header.get(tag):
-            raise AskedWrongly(f"{other.file.path}: {tag} differs from that of {first.file.path.name}.")
+    if first.size != other.size:
+        raise AskedWrongly(f"{other.file.path}: Rows or Columns differ from those of {first.file.path.name}.")
     if not np.allclose(first.pixel_spacing_mm, other.pixel_spacing_mm, atol=1e-4):
         raise AskedWrongly(f"{other.file.path}: PixelSpacing differs from that of {first.file.path.name}.")
     if not np.allclose(first.orientation, other.orientation, atol=1e-4):
@@ -249,11 +261,11 @@ def _stored(plane: _Slice) -> NDArray[np.generic]:
     try:
         pixels = np.asarray(dataset.pixel_array)
     except Exception as problem:
-        words = re.split(r"[\n.]", str(problem).strip())[0][:160]
+        words = plain(str(problem).strip().split("\n")[0].split(". ")[0], 160)
         raise AskedWrongly(f"{path}: the pixels can't be decoded ({syntax.name}: {words}).") from problem
     if pixels.ndim == 2:
         pixels = pixels[np.newaxis]
-    if pixels.shape[1:] != (dataset.Rows, dataset.Columns):
+    if pixels.shape[1:] != plane.size:
         raise AskedWrongly(f"{path}: the pixels do not fit Rows and Columns.")
     # Bits above the stored ones may hold anything (old overlays); shift them out, with the sign restored.
     unused = np.array(int(dataset.BitsAllocated) - int(dataset.BitsStored), dtype=pixels.dtype)
@@ -263,14 +275,10 @@ def _stored(plane: _Slice) -> NDArray[np.generic]:
 
 
 def _hounsfield(stored: NDArray[np.generic], plane: _Slice) -> NDArray[np.int16]:
-    header = plane.file.header
     values = stored.astype(np.float32)
     scaled = values * np.float32(plane.slope) + np.float32(plane.intercept)
     hu: NDArray[np.int16] = np.clip(np.rint(scaled), AIR_HU, 32767).astype(np.int16)
-    padding = header.get("PixelPaddingValue")
     # Low padding is clipped to air anyhow; a value between is no padding but a scanner's careless header.
-    if isinstance(padding, int) and padding * plane.slope + plane.intercept > 3071:
-        limit = header.get("PixelPaddingRangeLimit")
-        low, high = sorted((padding, limit if isinstance(limit, int) else padding))
-        hu[(values >= low) & (values <= high)] = AIR_HU
+    if plane.padding is not None and plane.padding[0] * plane.slope + plane.intercept > 3071:
+        hu[(values >= plane.padding[0]) & (values <= plane.padding[1])] = AIR_HU
     return hu

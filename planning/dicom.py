@@ -22,6 +22,7 @@ from planning.dicom_files import (
     DicomFile,
     find_dicom,
     named,
+    plain,
     reading,
     required,
 )
@@ -124,7 +125,7 @@ def _read_ct(files: list[DicomFile], folder: Path) -> CtVolume:
 
 def _series_in_words(files: list[DicomFile]) -> str:
     header = files[0].header
-    number, words = header.get("SeriesNumber"), str(header.get("SeriesDescription") or "").strip()
+    number, words = header.get("SeriesNumber"), plain(header.get("SeriesDescription") or "")
     label = " ".join(part for part in ("" if number is None else str(number), f"'{words}'") if part)
     return f"series {label} with {len(files)} file(s) such as {files[0].path.name}"
 
@@ -134,9 +135,10 @@ def _one_patient(files: list[DicomFile], folder: Path) -> None:
     for file in files:
         with reading(file.path):
             who = str(file.header.get("PatientID") or file.header.get("PatientName") or "").strip()
-            patients.setdefault(who, file.path)
+            if who:  # an anonymised object without any is no proof of a second patient
+                patients.setdefault(who, file.path)
     if len(patients) > 1:
-        words = ", ".join(f"'{who}' in {path.name}" for who, path in patients.items())
+        words = ", ".join(f"'{plain(who)}' in {path.name}" for who, path in patients.items())
         raise AskedWrongly(
             f"{folder}: {len(patients)} patients ({words}); leave only one patient in the folder."
         )
@@ -156,7 +158,7 @@ def _structures(file: DicomFile, frame_of_reference_uid: str) -> tuple[Structure
     structures = []
     for item in required(header, "StructureSetROISequence", path):
         number = int(required(item, "ROINumber", path))
-        name = str(item.get("ROIName") or "").strip() or f"ROI {number}"
+        name = plain(item.get("ROIName") or "") or f"ROI {number}"
         if contours.get(number):
             _check_frame(item, header, name, frame_of_reference_uid, path)
         structures.append(Structure(name, number, types.get(number, ""), contours.get(number, ())))

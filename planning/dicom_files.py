@@ -50,8 +50,14 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as problem:
         raise AskedWrongly(f"{path}: the file can't be read ({problem.strerror or problem}).") from problem
     except Exception as problem:  # the reader raises nearly everything on damaged files
-        words = " ".join(f"{type(problem).__name__}: {problem}".split())[:160]
+        words = plain(f"{type(problem).__name__}: {problem}", 160)
         raise AskedWrongly(f"{path}: damaged or unreadable DICOM file ({words}).") from problem
+
+
+def plain(value: object, length: int = 60) -> str:
+    """A value's text fit for one line of a message: printable characters only, cut to ``length``."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)[: 4 * length]).split())
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def find_dicom(folder: Path) -> list[DicomFile]:
@@ -109,9 +115,13 @@ def required_floats(header: Dataset, keyword: str, count: int, path: Path) -> Fl
     try:
         numbers = np.atleast_1d(np.asarray(value, dtype=float))
     except (TypeError, ValueError) as problem:
-        raise AskedWrongly(f"{path}: the tag {named(keyword)} holds no numbers ({value!r}).") from problem
+        raise AskedWrongly(
+            f"{path}: the tag {named(keyword)} holds no numbers ({plain(value)})."
+        ) from problem
     if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise AskedWrongly(f"{path}: the tag {named(keyword)} must hold {count} number(s), not {value!r}.")
+        raise AskedWrongly(
+            f"{path}: the tag {named(keyword)} must hold {count} number(s), not {plain(value)}."
+        )
     return numbers
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from planning.contours import Mask
+from planning.mask import Mask
 from planning.volume import Grid
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from planning.contours import Mask, mask_of
 from planning.dicom import Structure
+from planning.mask import Mask, mask_of
 from planning.refusal import AskedWrongly
 from planning.volume import Grid
 
