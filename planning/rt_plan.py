@@ -1,0 +1,226 @@
+"""RT Plan of a permanent implant: written from a plan, and its seeds read back.
+
+Layout (PS3.3 C.8.8.15): one application setup; one channel per seed, since the source of a fixed channel stands
+at one place (the standard's own example of manually placed sources), so that no reader takes a needle's seeds for
+dwell positions of a single source; the needle is the channel's source applicator. Two control points per channel
+at the same 3-D position, cumulative time weight 0 and 100, with the seed's axis in the direction of insertion
+(C.8.8.15.14). A channel's total time is the mean life of the nuclide: rate x time is then the dose to infinity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import RTPlanStorage, RTStructureSetStorage
+
+from planning.frame import Floats, unit
+from planning.plan import Plan, PlannedNeedle, PlannedSeed
+from planning.refusal import AskedWrongly
+from planning.rt_header import Origin, decimal, new_object, point_text, reference, save
+from planning.sources import SeedSource, load_source
+from planning.volume import CtVolume
+
+SETUP = 1
+SOURCE = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RtPlanSeeds:
+    """Seeds as an RT Plan states them.
+
+    Attributes:
+        centres_mm, directions: ``(n, 3)``, patient frame; directions of length one, in the sense of insertion.
+        strength_u: ``(n,)`` air-kerma strength at ``strength_at``.
+        strength_at: reference date and time of the strength.
+        half_life_d: of the nuclide.
+        source_model: as stated.
+        needles: the source applicator of each seed.
+        frame_of_reference_uid: of the coordinates.
+    """
+
+    centres_mm: Floats
+    directions: Floats
+    strength_u: Floats
+    strength_at: datetime
+    half_life_d: float
+    source_model: str
+    needles: tuple[str, ...]
+    frame_of_reference_uid: str
+
+
+def write_rt_plan(
+    path: Path,
+    plan: Plan,
+    ct: CtVolume,
+    *,
+    origin: Origin,
+    structure_set_uid: str,
+    needle_length_mm: float = 200.0,
+    label: str = "PRE-PLAN",
+) -> str:
+    """Write the plan as RT Plan (brachy, permanent).
+
+    Args:
+        structure_set_uid: SOP Instance UID of the RT Structure Set written for this plan; its region k is
+            needle k.
+        needle_length_mm: of the needles in use.
+        label: at most 16 characters.
+
+    Returns:
+        The SOP Instance UID, for the RT Dose to refer to.
+    """
+    source = load_source(plan.source_model, allow_unverified=True)
+    date, time = origin.made_at.strftime("%Y%m%d"), origin.made_at.strftime("%H%M%S")
+    new = new_object(ct, RTPlanStorage, "RTPLAN", f"seed implant {label}", origin)
+    new.RTPlanLabel = label[:16]
+    new.RTPlanName = f"{plan.target} {len(plan.seeds)} seeds"[:64]
+    new.RTPlanDescription = f"seedguide plan {plan.content_hash}"
+    new.RTPlanDate, new.RTPlanTime = date, time
+    new.PlanIntent = "RESEARCH"
+    new.RTPlanGeometry = "PATIENT"
+    new.ReferencedStructureSetSequence = [reference(RTStructureSetStorage, structure_set_uid)]
+    new.ApprovalStatus = "UNAPPROVED"
+
+    prescription = Dataset()
+    prescription.DoseReferenceNumber = 1
+    prescription.DoseReferenceStructureType = "SITE"
+    prescription.DoseReferenceDescription = f"{plan.target} + {plan.margin_mm:g} mm"
+    prescription.DoseReferenceType = "TARGET"
+    prescription.TargetPrescriptionDose = decimal(plan.prescription_gy)
+    new.DoseReferenceSequence = [prescription]
+
+    setup_reference = Dataset()
+    setup_reference.ReferencedBrachyApplicationSetupNumber = SETUP
+    fraction = Dataset()
+    fraction.FractionGroupNumber = 1
+    fraction.NumberOfFractionsPlanned = 1
+    fraction.NumberOfBeams = 0
+    fraction.NumberOfBrachyApplicationSetups = 1
+    fraction.ReferencedBrachyApplicationSetupSequence = [setup_reference]
+    new.FractionGroupSequence = [fraction]
+
+    new.BrachyTreatmentTechnique = "PERMANENT"
+    new.BrachyTreatmentType = "LDR"
+    machine = Dataset()
+    machine.TreatmentMachineName = "seedguide"
+    new.TreatmentMachineSequence = [machine]
+    new.SourceSequence = [_source(plan, source, date, time)]
+    life_h = plan.half_life_d * 24.0 / np.log(2.0)
+    setup = Dataset()
+    setup.ApplicationSetupType = "TEMPLATE"
+    setup.ApplicationSetupNumber = SETUP
+    setup.ApplicationSetupName = "needles through the template"
+    setup.TotalReferenceAirKerma = decimal(plan.air_kerma_strength_u * life_h * len(plan.seeds))
+    setup.ChannelSequence = [
+        _channel(number, needle, seed, life_h, needle_length_mm)
+        for number, needle in enumerate(plan.needles, start=1)
+        for seed in needle.seeds
+    ]
+    new.ApplicationSetupSequence = [setup]
+    return save(new, path, origin)
+
+
+def read_rt_plan_seeds(path: Path) -> RtPlanSeeds:
+    """The seeds of an RT Plan laid out as above.
+
+    Raises:
+        AskedWrongly: not such a plan; a channel without position or orientation, or with several places.
+    """
+    try:
+        body = pydicom.dcmread(path)
+    except (OSError, InvalidDicomError) as problem:
+        raise AskedWrongly(f"{path}: not a readable DICOM file ({problem}).") from problem
+    if body.get("SOPClassUID") != RTPlanStorage or body.get("BrachyTreatmentTechnique") != "PERMANENT":
+        raise AskedWrongly(f"{path}: not an RT Plan of a permanent implant.")
+    try:
+        sources = {int(item.SourceNumber): item for item in body.SourceSequence}
+        rows = [_read_channel(c) for setup in body.ApplicationSetupSequence for c in setup.ChannelSequence]
+        if not rows:
+            raise ValueError("no channel")
+        used = [sources[number] for *_, number in rows]
+        return RtPlanSeeds(
+            centres_mm=np.array([row[0] for row in rows]),
+            directions=unit([row[1] for row in rows]),
+            strength_u=np.array([float(source.ReferenceAirKermaRate) for source in used]),
+            strength_at=datetime.strptime(
+                used[0].SourceStrengthReferenceDate + used[0].SourceStrengthReferenceTime[:6], "%Y%m%d%H%M%S"
+            ),
+            half_life_d=float(used[0].SourceIsotopeHalfLife),
+            source_model=str(used[0].get("SourceModelID", "")),
+            needles=tuple(row[2] for row in rows),
+            frame_of_reference_uid=str(body.FrameOfReferenceUID),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise AskedWrongly(f"{path}: the seeds of this RT Plan can't be read ({problem}).") from problem
+
+
+def _source(plan: Plan, source: SeedSource, date: str, time: str) -> Dataset:
+    item = Dataset()
+    item.SourceNumber = SOURCE
+    item.SourceType = "CYLINDER"
+    item.SourceModelID = source.name
+    item.SourceDescription = source.description[:64]
+    item.ActiveSourceLength = decimal(round(source.active_length_cm * 10.0, 6))
+    item.SourceIsotopeName = "I-125"
+    item.SourceIsotopeHalfLife = decimal(plan.half_life_d)
+    item.ReferenceAirKermaRate = decimal(plan.air_kerma_strength_u)  # 1 U = 1 uGy/h at 1 m
+    # Asked for only of sources that emit no gammas, but validators want them of every source.
+    item.SourceStrengthUnits = "AIR_KERMA_RATE"
+    item.SourceStrength = item.ReferenceAirKermaRate
+    item.SourceStrengthReferenceDate, item.SourceStrengthReferenceTime = date, time
+    return item
+
+
+def _channel(
+    number: int, needle: PlannedNeedle, seed: PlannedSeed, life_h: float, length_mm: float
+) -> Dataset:
+    item = Dataset()
+    item.ChannelNumber = seed.number
+    item.ChannelLength = None
+    item.ChannelTotalTime = decimal(life_h * 3600.0)
+    item.SourceMovementType = "FIXED"
+    item.SourceApplicatorNumber = number
+    item.SourceApplicatorID = f"{needle.name} {needle.hole}".strip()[:16]
+    item.SourceApplicatorType = "RIGID"
+    item.SourceApplicatorName = needle.name
+    item.SourceApplicatorLength = decimal(length_mm)
+    item.ReferencedROINumber = number
+    item.TransferTubeNumber = None
+    item.NumberOfControlPoints = 2
+    item.ReferencedSourceNumber = SOURCE
+    item.FinalCumulativeTimeWeight = decimal(100.0)
+    item.BrachyControlPointSequence = []
+    for index, weight in enumerate((0.0, 100.0)):
+        point = Dataset()
+        point.ControlPointIndex = index
+        point.CumulativeTimeWeight = decimal(weight)
+        point.ControlPointRelativePosition = decimal(0.0)
+        point.ControlPoint3DPosition = point_text(seed.centre_mm)
+        point.ControlPointOrientation = [float(value) for value in needle.direction]
+        item.BrachyControlPointSequence.append(point)
+    return item
+
+
+def _read_channel(channel: Dataset) -> tuple[list[float], list[float], str, int]:
+    name = f"channel {channel.ChannelNumber}"
+    positions = {
+        tuple(float(v) for v in p.ControlPoint3DPosition) for p in channel.BrachyControlPointSequence
+    }
+    if len(positions) != 1:
+        raise ValueError(f"{name} has {len(positions)} positions instead of one")
+    orientation = channel.BrachyControlPointSequence[0].get("ControlPointOrientation")
+    if orientation is None:
+        raise ValueError(f"{name} does not state the seed's orientation (300A,0412)")
+    needle = str(channel.get("SourceApplicatorName") or channel.get("SourceApplicatorID") or "")
+    return (
+        list(positions.pop()),
+        [float(v) for v in orientation],
+        needle,
+        int(channel.ReferencedSourceNumber),
+    )
