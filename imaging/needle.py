@@ -140,7 +140,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
         tips.append(fit_tip(ct, start, towards, beside, clip_hu))
         entries.append(_at(_axis(track, near_w=entry_w), slab, entry_w))
     partner = assign(
-        np.array([n.entry_mm + n.direction * ((entry_w - n.entry_mm @ direction) / (n.direction @ direction)) for n in group]),
+        np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group]),
         np.array([needle.tip_mm for needle in group]),
         np.array(entries),
         np.array([tip.point_mm for tip in tips]),
@@ -165,7 +165,11 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
 
 def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
     ends = np.array(
-        [p for n in group for p in (n.entry_mm - OUTSIDE_MM * n.direction, n.tip_mm + BEYOND_MM * n.direction)]
+        [
+            p
+            for n in group
+            for p in (n.entry_mm - OUTSIDE_MM * n.direction, n.tip_mm + BEYOND_MM * n.direction)
+        ]
     )
     sides = np.linalg.svd(np.eye(3) - np.outer(direction, direction))[0][:, :2].T
     return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
@@ -188,22 +192,20 @@ def _distinct(tracks: list[Track]) -> list[Track]:
 def _axis(track: Track, near_w: float | None = None) -> Floats:
     """Quadratic ``(3, 2)`` (u and v over w) through the last part of a track, or the part near a plane."""
     middle = track.ws[-1] if near_w is None else near_w
-    used = np.abs(track.ws - middle) <= (AXIS_MM if near_w is None else 25.0)
-    if used.sum() < 6:
+    used = np.flatnonzero(np.abs(track.ws - middle) <= (AXIS_MM if near_w is None else 25.0))
+    if len(used) < 6:
         used = np.argsort(np.abs(track.ws - middle))[:12]
-    degree = 2 if near_w is None and len(track.ws[used]) > 10 else 1
+    degree = 2 if near_w is None and len(used) > 10 else 1
     weight = 1.0 / np.hypot(track.sigma_mm[used], 0.15)
     coefficients = polynomial.polyfit(track.ws[used], track.uv[used], degree, w=weight)
     return np.asarray(coefficients)
 
 
 def _at(axis: Floats, slab: Slab, w: float) -> Floats:
-    u, v = polynomial.polyval(w, axis)
-    return np.asarray(np.array([u, v, w]) @ slab.frame)
+    uv = np.asarray(polynomial.polyval(w, axis))
+    return np.asarray(np.append(uv, w) @ slab.frame)
 
 
 def _towards(axis: Floats, slab: Slab, w: float) -> Floats:
-    du, dv = polynomial.polyval(w, polynomial.polyder(axis))
-    return unit(np.array([du, dv, 1.0]) @ slab.frame)
-
-
+    slope = np.asarray(polynomial.polyval(w, polynomial.polyder(axis)))
+    return unit(np.append(slope, 1.0) @ slab.frame)

@@ -2,11 +2,12 @@
 
 Own small solver: intensities of both scans, clipped to soft tissue and bone, compared at the points of the
 reference where they tell most (steep gradients); inverse-compositional Gauss-Newton with robust weights
-(Baker & Matthews 2004: the reference's gradients are computed once), coarse to fine. Metal and what surrounds it are left
-out. A box, not the whole head: jaw and neck move against each other.
+(Baker & Matthews 2004: the reference's gradients are computed once), coarse to fine. Metal and what surrounds
+it are left out. A box, not the whole head: jaw and neck move against each other.
 
-The expected target registration error does not come from the residual (which does not predict it) but from solving again without
-each part of the box in turn (a delete-a-group jackknife): if the parts disagree, because tissue deformed, the spread shows it.
+The expected target registration error does not come from the residual (which does not predict it) but from
+solving again without each part of the box in turn (a delete-a-group jackknife): if the parts disagree, because
+tissue deformed, the spread shows it.
 """
 
 from __future__ import annotations
@@ -78,7 +79,6 @@ def register(
     centre = 0.5 * (low + high)
     scan_from_reference = (start or RigidTransform.identity()).inverse()
     slice_mm = max(reference.grid.spacing_mm[2], rescan.grid.spacing_mm[2])
-    corners = scan_from_reference.apply(_corners(low, high))
     system: _System | None = None
     for blur, count, iterations in LEVELS:
         margin = 25.0 if blur > 2.0 else 12.0
@@ -90,18 +90,23 @@ def register(
         system = _System.at_steep_points(fixed, moving, low, high, centre, count)
         if len(system.points) < 300:
             return _failed(start, "too few structures in the region of the needles")
-        starts = _coarse_starts(system, scan_from_reference, centre) if blur == LEVELS[0][0] else [scan_from_reference]
+        starts = (
+            _coarse_starts(system, scan_from_reference) if blur == LEVELS[0][0] else [scan_from_reference]
+        )
         tried = [system.solve(guess, iterations) for guess in starts]
         scan_from_reference = max(tried, key=system.similarity)
     assert system is not None
     return _judged(system, scan_from_reference, start or RigidTransform.identity())
 
 
-def _coarse_starts(system: _System, guess: RigidTransform, centre: Floats) -> list[RigidTransform]:
+def _coarse_starts(system: _System, guess: RigidTransform) -> list[RigidTransform]:
     """The few best of a coarse lattice of shifts: a descent alone may stop in the wrong valley."""
     steps = (-12.0, 0.0, 12.0)
     shifted = [
-        RigidTransform(guess.rotation, guess.translation_mm + (x, y, z)) for x in steps for y in steps for z in steps
+        RigidTransform(guess.rotation, guess.translation_mm + np.array((x, y, z)))
+        for x in steps
+        for y in steps
+        for z in steps
     ]
     shifted.sort(key=system.similarity, reverse=True)
     return [guess, *shifted[:3]]
@@ -137,7 +142,9 @@ def _failed(start: RigidTransform | None, reason: str) -> Registration:
 
 
 def _corners(low: Floats, high: Floats) -> Floats:
-    return np.array([(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    return np.array(
+        [(x, y, z) for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
+    )
 
 
 def _picture(ct: CtVolume, low: Floats, high: Floats, blur_mm: float, slice_mm: float) -> _Picture:
@@ -159,8 +166,8 @@ def _picture(ct: CtVolume, low: Floats, high: Floats, blur_mm: float, slice_mm: 
     weight = (~metal).astype(np.float32)
     if metal.any():  # normalised convolution: metal must not bleed into what surrounds it
         blurred_weight = gaussian_filter(weight, sigma, truncate=2.5)
-        hu = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(blurred_weight, 1e-3)
-        return _Picture(hu, blurred_weight > 0.7, grid)
+        blurred = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(blurred_weight, 1e-3)
+        return _Picture(blurred.astype(np.float32), blurred_weight > 0.7, grid)
     return _Picture(gaussian_filter(hu, sigma, truncate=2.5), np.ones(raw.shape, dtype=bool), grid)
 
 
@@ -180,7 +187,7 @@ class _System:
         fixed: _Picture, moving: _Picture, low: Floats, high: Floats, centre: Floats, count: int
     ) -> _System:
         spacing = np.array(fixed.grid.spacing_mm)[::-1]
-        gradient = np.stack(np.gradient(fixed.hu, *spacing), axis=-1)[..., ::-1]
+        gradient = np.stack(list(np.gradient(fixed.hu, *spacing)), axis=-1)[..., ::-1]
         inner = np.zeros(fixed.grid.shape, dtype=bool)
         inner[fixed.grid.box(low, high)] = True
         steep = np.linalg.norm(gradient, axis=-1)

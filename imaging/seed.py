@@ -97,7 +97,9 @@ def find_seeds(
     )
 
 
-def match_seeds(found_mm: Floats, planned_mm: Floats | None, gate_mm: float = MATCH_GATE_MM) -> list[int | None]:
+def match_seeds(
+    found_mm: Floats, planned_mm: Floats | None, gate_mm: float = MATCH_GATE_MM
+) -> list[int | None]:
     """For each found seed the index of the planned one, jointly nearest, never further than the gate."""
     if planned_mm is None or not len(planned_mm) or not len(found_mm):
         return [None] * len(found_mm)
@@ -128,7 +130,9 @@ def _bright_box(ct: CtVolume) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
-def _peaks(ct: CtVolume, hu: NDArray[np.float32], grid: Grid, least_hu: float, original: bool = True) -> Floats:
+def _peaks(
+    ct: CtVolume, hu: NDArray[np.float32], grid: Grid, least_hu: float, original: bool = True
+) -> Floats:
     """Places ``(n, 3)`` of compact bright spots: bright in the middle, dark almost everywhere 3.5 mm around."""
     spacing = np.array(grid.spacing_mm)[::-1]
     smooth = gaussian_filter(hu, 0.55 / spacing, truncate=3.0)
@@ -144,7 +148,9 @@ def _peaks(ct: CtVolume, hu: NDArray[np.float32], grid: Grid, least_hu: float, o
         after[axis] = np.minimum(after[axis] + 1, size_limit[axis])
         a, b, c = smooth[tuple(before)], smooth[k, j, i], smooth[tuple(after)]
         bend = a + c - 2 * b
-        index[:, axis] += np.where(bend < 0, np.clip(0.5 * (a - c) / np.where(bend < 0, bend, 1), -0.5, 0.5), 0.0)
+        index[:, axis] += np.where(
+            bend < 0, np.clip(0.5 * (a - c) / np.where(bend < 0, bend, 1), -0.5, 0.5), 0.0
+        )
     places = grid.point_of(index)
     height = smooth[k, j, i]
     if not original:
@@ -168,7 +174,9 @@ def _directions(places: Floats, planned: Floats | None, hints: Floats | None, ct
         offset = places - place
         distance = np.linalg.norm(offset, axis=1)
         near = offset[(distance > 3.5) & (distance < 7.0)]
-        shine = sample_hu(ct, place + np.array([-1.6, -1.1, 1.1, 1.6])[:, None, None] * candidates[None]).mean(axis=0)
+        shine = sample_hu(
+            ct, place + np.array([-1.6, -1.1, 1.1, 1.6])[:, None, None] * candidates[None]
+        ).mean(axis=0)
         best = candidates[int(shine.argmax())]
         for side in near:  # a chain: a neighbour that lies roughly where the spot is longest
             if abs(unit(side) @ best) > 0.8:
@@ -201,7 +209,9 @@ class _Rods:
 
     def render(self, grid: Grid, blur: Floats) -> NDArray[np.float64]:
         out = np.zeros(grid.shape)
-        for place, inverse, height in zip(self.places, self.inverse_covariances(blur), self.heights, strict=True):
+        for place, inverse, height in zip(
+            self.places, self.inverse_covariances(blur), self.heights, strict=True
+        ):
             box = grid.box(place - 5.0, place + 5.0)
             part = grid.cropped(box)
             offset = part.point_of(np.indices(part.shape).reshape(3, -1).T) - place
@@ -235,7 +245,9 @@ def _fit(
         offset = points - place
         along = np.abs(offset @ direction)
         used = (np.linalg.norm(offset, axis=1) < reach) & (along < 2.5 + 0.3 * grid.spacing_mm[2])
-        near = np.flatnonzero((np.linalg.norm(places - place, axis=1) < 9.0) & np.any(places != place, axis=1))
+        near = np.flatnonzero(
+            (np.linalg.norm(places - place, axis=1) < 9.0) & np.any(places != place, axis=1)
+        )
         windows.append((points[used], hu[box].reshape(-1)[used].astype(float), near))
     for _ in range(sweeps):
         for n, (points, values, near) in enumerate(windows):

@@ -89,7 +89,7 @@ def _dots(slab: Slab, least_hu: float) -> list[Floats]:
     def offset(before: NDArray[np.float32], after: NDArray[np.float32]) -> Floats:
         bend = before + after - 2.0 * centre
         step = np.where(bend < 0, 0.5 * (before - after) / np.where(bend < 0, bend, 1.0), 0.0)
-        return np.clip(np.asarray(step, dtype=float), -0.5, 0.5)
+        return np.asarray(np.clip(step, -0.5, 0.5), dtype=float)
 
     table = np.column_stack(
         [
@@ -154,7 +154,8 @@ def _line(run: Floats) -> tuple[Floats, Floats]:
     """Coefficients (offset and slope in u, v) and residuals of a straight fit."""
     basis = np.column_stack([np.ones(len(run)), run[:, 2]])
     line = np.linalg.lstsq(basis, run[:, :2], rcond=None)[0]
-    return line, np.linalg.norm(run[:, :2] - basis @ line, axis=1)
+    miss = np.linalg.norm(run[:, :2] - basis @ line, axis=1)
+    return np.asarray(line, dtype=float), np.asarray(miss, dtype=float)
 
 
 def _straight(run: Floats) -> bool:
@@ -214,5 +215,7 @@ def _is_needle(ct: CtVolume, slab: Slab, shaft: Floats, least_hu: float) -> bool
     if not inside(ct, back).all():
         return True
     ring = np.arange(12) * np.pi / 6
-    around = back[:, None] + 5.0 * (np.cos(ring)[:, None] * slab.frame[0] + np.sin(ring)[:, None] * slab.frame[1])
+    around = back[:, None] + 5.0 * (
+        np.cos(ring)[:, None] * slab.frame[0] + np.sin(ring)[:, None] * slab.frame[1]
+    )
     return bool(np.any(np.median(sample_hu(ct, around), axis=1) < SKIN_HU))

@@ -100,7 +100,9 @@ def _voxels(ct: CtVolume, start: Floats, direction: Floats) -> tuple[Floats, Flo
     return points[used], values[used]
 
 
-def _fit(ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Floats], Floats], clip_hu: float) -> Tip:
+def _fit(
+    ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Floats], Floats], clip_hu: float
+) -> Tip:
     u, v = across(direction)
     points, values = _voxels(ct, start, direction)
     beside = others_hu(points)
@@ -127,11 +129,13 @@ def _fit(ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Fl
     scale = 25.0 + 0.04 * top + 0.1 * beside
 
     def residual(p: Floats) -> Floats:
-        prior = np.concatenate(
-            [p[3:5] / 0.01, (p[5:7] - guess) / (0.15, 0.2), [(p[7] - ground) / 150.0], np.diff(p[8:12]) / (0.5, 0.5, 0.3)]
-        )
+        shape = (p[5:7] - guess) / (0.15, 0.2)
+        fading = np.diff(p[8:12]) / (0.5, 0.5, 0.3)
+        prior = np.concatenate([p[3:5] / 0.01, shape, [(p[7] - ground) / 150.0], fading])
         miss = (model(p) - values) / scale
-        return np.concatenate([np.sign(miss) * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9) - 1.0)) * 3.0, prior])
+        return np.concatenate(
+            [np.sign(miss) * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9) - 1.0)) * 3.0, prior]
+        )
 
     # The end that is just seen lies about 1.3 mm beyond the tip. Two starts, because a brightness that
     # fades at the last knot can imitate an end.
@@ -143,7 +147,8 @@ def _fit(ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Fl
     p = answer.x
     count = len(values)
     chi2 = float(np.sum(answer.fun[:count] ** 2) / max(count - 12, 1))
-    covariance = np.linalg.pinv(answer.jac.T @ answer.jac) * max(chi2, 1.0)
+    jacobian = np.asarray(answer.jac, dtype=float)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian) * max(chi2, 1.0)
     # neighbouring voxels share their errors (kernel, streaks): about eight of them count as one
     spread = float(np.sqrt(8.0 * np.trace(covariance[:3, :3])))
     tilted = unit(direction + p[3] * u + p[4] * v)

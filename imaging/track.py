@@ -80,7 +80,7 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
     """
     count = len(starts)
     step = float(slab.ws[1] - slab.ws[0])
-    inverse = np.linalg.inv(covariance)
+    inverse = np.asarray(np.linalg.inv(covariance), dtype=float)
     state = starts[:, 1:5].copy()
     spread = np.tile(np.diag([0.3**2, 0.3**2, 0.03**2, 0.03**2]), (count, 1, 1))
     move = np.eye(4)
@@ -146,9 +146,7 @@ def _fit_plane(
     for u, v in expected:
         i0, i1 = np.searchsorted(us, (u - REACH_MM, u + REACH_MM))
         j0, j1 = np.searchsorted(vs, (v - REACH_MM, v + REACH_MM))
-        near[j0:j1, i0:i1] |= (
-            (us[i0:i1] - u)[None, :] ** 2 + (vs[j0:j1] - v)[:, None] ** 2
-        ) < REACH_MM**2
+        near[j0:j1, i0:i1] |= ((us[i0:i1] - u)[None, :] ** 2 + (vs[j0:j1] - v)[:, None] ** 2) < REACH_MM**2
     j, i = np.nonzero(near)
     if not len(j):
         return expected, spread, np.zeros(count)
@@ -180,7 +178,7 @@ def _fit_plane(
     return x[:, :2], blocks, x[:, 2]
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _normal_equations(
     at: Floats, values: Floats, nearest: NDArray[np.int64], x: Floats, inverse: Floats, clip_hu: float
 ) -> tuple[Floats, Floats]:
@@ -202,7 +200,11 @@ def _normal_equations(
             spot = np.exp(-0.5 * (pu * du + pv * dv))
             model += x[n, 2] * spot
             near[n_near] = n
-            slope[n_near, 0], slope[n_near, 1], slope[n_near, 2] = pu * spot * x[n, 2], pv * spot * x[n, 2], spot
+            slope[n_near, 0], slope[n_near, 1], slope[n_near, 2] = (
+                pu * spot * x[n, 2],
+                pv * spot * x[n, 2],
+                spot,
+            )
             n_near += 1
         residual = values[m] - min(model, clip_hu)
         if model >= clip_hu and residual > -1.0:
@@ -227,7 +229,7 @@ def _normal_equations(
 def spots_hu(tracks: list[Track], frame: Floats, covariance: Floats, points_mm: Floats) -> Floats:
     """What followed shafts add to the HU at points ``(n, 3)`` of the patient frame."""
     local = points_mm @ frame.T
-    inverse = np.linalg.inv(covariance)
+    inverse = np.asarray(np.linalg.inv(covariance), dtype=float)
     total = np.zeros(len(local))
     for track in tracks:
         place = np.column_stack([np.interp(local[:, 2], track.ws, track.uv[:, k]) for k in (0, 1)])

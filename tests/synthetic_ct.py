@@ -135,7 +135,9 @@ def splat(
             indices.append(np.clip(index, 0, size - 1))
         wx, wy, wz = weights
         ix, iy, iz = indices
-        value = (part[:, None, None, None] * wz[:, :, None, None]) * (wy[:, None, :, None] * wx[:, None, None, :])
+        value = (part[:, None, None, None] * wz[:, :, None, None]) * (
+            wy[:, None, :, None] * wx[:, None, None, :]
+        )
         ny, nx = grid.shape[1:]
         flat = (iz[:, :, None, None] * ny + iy[:, None, :, None]) * nx + ix[:, None, None, :]
         low = int(flat.min())
@@ -180,7 +182,12 @@ def add_needles(
             side = unit(np.cross(needle.direction, (0.0, 0.0, 1.0 + 1e-6)))
             for sign in (-2.5, 2.5):
                 splat(
-                    hu, grid, centre[::2] + sign * side, -0.05 * line_mass * 0.4 * (1 - gain[::2]), 1.2, slice_mm
+                    hu,
+                    grid,
+                    centre[::2] + sign * side,
+                    -0.05 * line_mass * 0.4 * (1 - gain[::2]),
+                    1.2,
+                    slice_mm,
                 )
 
 
