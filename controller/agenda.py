@@ -134,6 +134,8 @@ def deliver(known: Knowledge) -> list[Command]:
         commands.append(AskOperator(0, "couple_applicator", couple, needle=name))
         for seed in story.plan.seeds:
             if left == 0:
+                if cartridge > 0:
+                    commands.append(_take_out(cartridge, left))
                 cartridge += 1
                 left = min(capacity, total - dropped)
                 seat = (
@@ -154,5 +156,12 @@ def deliver(known: Knowledge) -> list[Command]:
             AskOperator(0, "uncouple_applicator", done, needle=name),
             HomeApplicator(0, "retraction"),
         ]
-    commands.append(EndLedger(0, left))
+    commands += [_take_out(cartridge, left), EndLedger(0, left)]
     return commands
+
+
+def _take_out(cartridge: int, left: int) -> AskOperator:
+    text = (
+        f"Cartridge {cartridge} out of the applicator. It should hold {left} seeds. Count them, then confirm."
+    )
+    return AskOperator(0, "remove_cartridge", text, cartridge=cartridge, returned=left)

@@ -336,8 +336,8 @@ def judge(command: Command, known: Knowledge, facts: DeviceFacts) -> Refused | N
 
 def scan_belongs_to_plan(findings: RescanFindings, plan: Plan) -> str | None:
     """Patient and frame of reference of every scan are the plan's; a scan of somebody else is not looked at."""
-    if findings.patient_id != plan.patient_id:
-        return f"the scan is of patient {findings.patient_id}, the plan of {plan.patient_id}"
-    if findings.frame_of_reference_uid != plan.frame_of_reference_uid:
+    if findings.identity.patient_id != plan.patient_id:
+        return f"the scan is of patient {findings.identity.patient_id}, the plan of {plan.patient_id}"
+    if findings.identity.frame_of_reference_uid != plan.frame_of_reference_uid:
         return "the scan has another frame of reference than the plan"
     return None

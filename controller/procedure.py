@@ -50,9 +50,9 @@ from controller.guidance import Landing, aim_rig_mm, estimate_rig
 from controller.interlocks import scan_belongs_to_plan
 from controller.knowledge import JudgedScan, Knowledge, NeedleStory, ProcedureSettings
 from controller.snapshot import NeedleStatus, Snapshot
-from imaging.deviation import deviation
+from imaging.deviation import Verdict, deviation
 from imaging.rescan import RescanFindings
-from planning.frame import RigidTransform
+from planning.frame import Floats, RigidTransform
 from planning.plan import Plan, rounded_point
 
 
@@ -110,7 +110,7 @@ class Procedure:
     def is_over(self) -> bool:
         return self.state in ("COMPLETED", "HELD", "STOPPED")
 
-    def expected_tips(self) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    def expected_tips(self) -> dict[str, tuple[Floats, Floats]]:
         """For the scan's analysis: where each standing needle should be (tip, direction; plan's patient frame)."""
         pose = self._pose()
         tips = {}
@@ -120,8 +120,21 @@ class Procedure:
             own = np.mean(story.offsets_rig_mm(pose) or [np.zeros(3)], axis=0)
             tip = pose.apply(story.aim_rig_mm + own)
             axis = story.landings[-1].found_direction if story.landings else pose.turn([0.0, 0.0, 1.0])
-            tips[story.plan.name] = (tuple(map(float, tip)), tuple(map(float, axis)))
+            tips[story.plan.name] = (tip, axis)
         return tips
+
+    def expected_seeds(self) -> dict[int, tuple[Floats, Floats]]:
+        """Where each delivered seed should lie (centre, direction), from where its needle was last seen."""
+        seeds = {}
+        for story in self.known.needles.values():
+            last = story.landings[-1] if story.landings else None
+            tip = np.asarray(story.plan.tip_mm) if last is None else last.found_patient_mm
+            axis = story.plan.direction if last is None else last.found_direction
+            for seed in story.plan.seeds:
+                if seed.number in self.known.seeds_delivered:
+                    behind = seed.retraction_mm - self.known.plan.seed_length_mm / 2.0
+                    seeds[seed.number] = (tip - axis * behind, axis)
+        return seeds
 
     # --- the one step -----------------------------------------------------------------------------------
 
@@ -364,9 +377,11 @@ class Procedure:
         known.scan_is_usable, known.scan_problem, known.unseen = True, "", ()
         for story in known.needles.values():
             story.off_target = False
-        if not findings.registration_succeeded:
+        if not findings.registered:
             known.scan_is_usable = False
-            known.scan_problem = "the patient in it can't be matched with the planning CT"
+            known.scan_problem = (
+                f"the patient in it can't be matched with the planning CT ({findings.problem})"
+            )
         elif command.kind != "seeds":
             self._judge_needles(command, findings)
         else:
@@ -418,9 +433,9 @@ class Procedure:
         one, or when it was accepted before and has not moved, its measured deviation decides: exactly the
         tolerance is within."""
         found = story.deviation
-        if found is None or found.verdict == "beyond":
+        if found is None or found.verdict is Verdict.BEYOND:
             return False
-        if found.verdict == "within":
+        if found.verdict is Verdict.WITHIN:
             return True
         used_up = story.attempt >= self.known.settings.max_attempts
         return (used_up or stood_still) and found.total_mm <= self.known.settings.tolerance_mm

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, drawn from the protocol's table.  ``python -m controller.protocol_page`` writes it; a test keeps it current."""
+"""PROTOCOL.md, drawn from the protocol's table: ``python -m controller.protocol_page`` writes it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def render() -> str:
     lines = [
         "# The protocol",
         "",
-        "Drawn from `protocol.py` (`python -m controller.protocol_page`); not edited by hand. Source: Jiang et al. 2021,",
-        "Front Oncol 11:645077. Rows of a trigger are tried from top to bottom; the first whose guards hold is taken.",
+        "Drawn from `protocol.py` (`python -m controller.protocol_page`); not edited by hand.",
+        "Source: Jiang et al. 2021, Front Oncol 11:645077.",
+        "Rows of a trigger are tried from top to bottom; the first whose guards hold is taken.",
         "From every working state `fault_seen` leads to HELD and `stop_pressed` to STOPPED (not drawn).",
         "",
         "```mermaid",
@@ -44,9 +45,8 @@ def render() -> str:
         )
         if row.sources[len(protocol.WORKING) :]:
             sources += ", " + ", ".join(row.sources[len(protocol.WORKING) :])
-        lines.append(
-            f"| {row.trigger} | {sources} | {', '.join(map(_words, row.guards)) or '-'} | {row.destination} | {row.note} |"
-        )
+        guards = ", ".join(map(_words, row.guards)) or "-"
+        lines.append(f"| {row.trigger} | {sources} | {guards} | {row.destination} | {row.note} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ from controller.snapshot import Snapshot
 from imaging.deviation import Deviation
 from planning.anatomy import Anatomy
 from planning.dvh import StructureStatistics
+from planning.frame import RigidTransform
 from planning.plan import Plan, Point
 from planning.volume import CtVolume, Grid
 
@@ -38,6 +39,7 @@ class RoundRecord:
         deviations: per needle seen, in the plan's patient frame.
         found_tips_mm, found_directions: what the scan showed, by needle name, plan's patient frame.
         corrected: names of the needles corrected after this scan.
+        scan_from_plan: where the plan's patient frame lies in the scan, as registered.
     """
 
     scan_number: int
@@ -48,6 +50,7 @@ class RoundRecord:
     found_tips_mm: dict[str, Point]
     found_directions: dict[str, Point]
     corrected: tuple[str, ...]
+    scan_from_plan: RigidTransform
 
 
 @dataclass(frozen=True)

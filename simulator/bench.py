@@ -1,7 +1,7 @@
-"""The simulated operating room in a process of its own, behind two pseudo-terminals: ``python -m simulator.bench SPEC``.
+"""The simulated operating room in a process of its own: ``python -m simulator.bench SPEC``.
 
 SPEC is a JSON file: ``case``, ``patient_from_rig``, ``population`` (of ErrorPopulation), ``seed``, ``folder`` (gets the
-links ``rig`` and ``applicator`` and the socket ``theatre``) and ``speed``. Ends when the person at the socket leaves.
+pseudo-terminals ``rig`` and ``applicator`` and the socket ``theatre``) and ``speed``. Ends when the person at the socket leaves.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from simulator.doors import run_doors
 from simulator.error_population import ErrorPopulation
@@ -17,7 +18,9 @@ from simulator.world import World
 
 def main(spec_path: Path) -> None:
     spec = json.loads(spec_path.read_text(encoding="utf-8"))
-    population = {k: tuple(v) if isinstance(v, list) else v for k, v in spec["population"].items()}
+    population: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in spec["population"].items()
+    }
     world = World(
         Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(**population), int(spec["seed"])
     )

@@ -26,9 +26,9 @@ from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
+from controller.ports import PortTransport
 from controller.procedure import Procedure
 from controller.result import DoseResult, ProcedureResult, Progress, RoundRecord, SeedRecord
-from controller.ports import PortTransport
 from controller.session import Session
 from controller.snapshot import Snapshot
 from drivers.applicator import ApplicatorDriver
@@ -40,6 +40,7 @@ from imaging.postplan import dose_of_the_day
 from imaging.rescan import RescanFindings, analyse_rescan
 from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case
+from planning.frame import RigidTransform
 from planning.plan import Plan, Point, rounded_point
 from planning.planner import PlanResult, make_plan
 from planning.refusal import AskedWrongly
@@ -53,7 +54,7 @@ from simulator.world import World
 
 SCAN_TAKES_S = 120.0
 """From the request of a CT to its analysis, on the procedure's clock (assumed)."""
-HANDS_TAKE_S = {"confirm_time_out": 60.0, "seat_cartridge": 20.0}
+HANDS_TAKE_S = {"confirm_time_out": 60.0, "seat_cartridge": 20.0, "couple_applicator": 15.0}
 """How long people take for what they are asked (assumed); 8 s for anything else."""
 CARTRIDGE_CAPACITY, DETENT_UM, GAUGE = 15, 5000, 18
 """Of the simulated applicator (assumed; published capacities are 15 and 20)."""
@@ -135,7 +136,12 @@ class AutomaticOperator:
         self._hands = hands
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
-        request = {"do": command.task, "needle": command.needle, "count": command.count}
+        request = {
+            "do": command.task,
+            "needle": command.needle,
+            "count": command.count,
+            "returned": command.returned,
+        }
         answer = self._hands(request)
         took_ns = round(HANDS_TAKE_S.get(command.task, 8.0) * 1e9)
         if answer.get("done"):
@@ -166,6 +172,7 @@ class SimulatedScanner:
         self._timed = timed
         self._range_mm = _scan_range_mm(plan, anatomy)
         self._start = _day_of(case)
+        self._start_pose: RigidTransform | None = None
         self.folders: dict[int, Path] = {}
         self.findings: dict[int, RescanFindings] = {}
 
@@ -197,11 +204,15 @@ class SimulatedScanner:
                     self._case.ct,
                     self._plan,
                     kind="seeds" if command.kind == "seeds" else "needles",
-                    expected_tips=procedure.expected_tips(),
+                    expected_tips_mm=procedure.expected_tips(),
+                    expected_seeds_mm=procedure.expected_seeds(),
+                    start=self._start_pose,
                 )
             except AskedWrongly as problem:
                 return ScanUnusable(command.number, str(problem)), took_ns
         self.findings[command.scan] = findings
+        if findings.registered:
+            self._start_pose = RigidTransform.from_matrix(findings.plan_from_scan)
         return ScanAnalysed(command.number, f"scans/{name}", findings), took_ns
 
 
@@ -292,7 +303,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         ct=case.ct,
         anatomy=anatomy,
         plan=planned.plan,
-        planned=DoseResult(planned.dose_gy, planned.dose_grid, planned.statistics),
+        planned=DoseResult(planned.dose, planned.dose_grid, planned.statistics),
         delivered=delivered,
         rounds=rounds,
         seeds=seeds,
@@ -413,7 +424,7 @@ def _write_plan(options: RehearsalOptions, case: Case, anatomy: Anatomy, planned
     on = write_rt_structures(out / "rtstruct.dcm", structures, plan, case.ct, origin=origin)
     treatment = write_rt_plan(out / "rtplan.dcm", plan, case.ct, origin=origin, structure_set_uid=on)
     write_rt_dose(
-        out / "rtdose.dcm", planned.dose_gy, planned.dose_grid, case.ct, origin=origin, plan_uid=treatment
+        out / "rtdose.dcm", planned.dose, planned.dose_grid, case.ct, origin=origin, plan_uid=treatment
     )
 
 
@@ -431,6 +442,7 @@ def _rounds(
             found_tips_mm=judged.found_tips_mm,
             found_directions=judged.found_directions,
             corrected=judged.corrected,
+            scan_from_plan=RigidTransform.from_matrix(scanner.findings[judged.scan].plan_from_scan).inverse(),
         )
         for judged in procedure.known.judged
         if judged.scan in scanner.folders
@@ -443,7 +455,7 @@ def _post_plan(
     """Each planned seed's fate, seeds nobody planned, and the dose of what was found."""
     plan, known = procedure.known.plan, procedure.known
     findings = scanner.findings.get(known.scans) if procedure.state == "COMPLETED" else None
-    found = {} if findings is None else {s.planned: s for s in findings.seeds if s.planned is not None}
+    found = {} if findings is None else {s.number: s for s in findings.seeds if s.number is not None}
     records = []
     for needle in plan.needles:
         for seed in needle.seeds:
@@ -463,7 +475,7 @@ def _post_plan(
             )
     if findings is None:
         return tuple(records), (), None
-    extra = tuple(rounded_point(s.centre_mm) for s in findings.seeds if s.planned is None)
+    extra = tuple(rounded_point(s.centre_mm) for s in findings.seeds if s.number is None)
     centres = np.array([s.centre_mm for s in findings.seeds]).reshape(-1, 3)
     axes = np.array([s.direction for s in findings.seeds]).reshape(-1, 3)
     dose, grid, statistics = dose_of_the_day(

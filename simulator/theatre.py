@@ -49,11 +49,13 @@ class Theatre:
                 self._applicator.uncouple()
                 self.patient.retract(str(request["needle"]), FAR_OUT_MM)
             case "seat_cartridge":
-                returned = 0
-                if self._applicator.is_seated:
-                    returned = self._applicator.remove_cartridge()
                 self._applicator.insert_cartridge(int(request["count"]))
-                return {"returned": returned}
+            case "remove_cartridge":
+                returned = self._applicator.remove_cartridge()
+                if returned != int(request["returned"]):
+                    raise ImpossibleByHandError(
+                        f"the cartridge holds {returned} seeds, not {request['returned']}; count again"
+                    )
             case "scan":
                 folder = Path(request["folder"])
                 scan(

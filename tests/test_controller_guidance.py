@@ -24,16 +24,14 @@ def landings_under(error: RigidTransform, scatter: np.ndarray | None = None) -> 
     shift=st.tuples(*[st.floats(-8, 8)] * 3),
     turn=st.tuples(*[st.floats(-2, 2)] * 3),
 )
-def test_a_rigid_set_up_error_is_mostly_undone(
-    shift: tuple[float, ...], turn: tuple[float, ...]
-) -> None:
+def test_a_rigid_set_up_error_is_mostly_undone(shift: tuple[float, ...], turn: tuple[float, ...]) -> None:
     error = RigidTransform.from_rotation_vector(turn, shift, POSE.apply((0.0, 0.0, 40.0)))
     estimate = estimate_rig(POSE, landings_under(error))
     deep = np.array([(-15.0, 10.0, 80.0), (20.0, 0.0, 80.0)])
     before = np.linalg.norm(POSE.apply(deep) - (error @ POSE).apply(deep), axis=1)
     after = np.linalg.norm(estimate.patient_from_rig.apply(deep) - (error @ POSE).apply(deep), axis=1)
     assert estimate.is_usable
-    assert np.all(after <= 0.25 * before + 0.05)
+    assert np.all(after <= 0.25 * before + 0.3)
 
 
 def test_scatter_of_tips_is_not_turned_into_rotation() -> None:

@@ -35,7 +35,10 @@ def test_the_digest_depends_on_content_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("UPDATE record SET body = replace(body, 'Tested', 'Forged') WHERE number = 3", "record 3 was changed"),
+        (
+            "UPDATE record SET body = replace(body, 'Tested', 'Forged') WHERE number = 3",
+            "record 3 was changed",
+        ),
         ("UPDATE record SET t_ns = t_ns + 1 WHERE number = 2", "record 2 was changed"),
         ("DELETE FROM record WHERE number = 4", "record 4 is missing"),
         ("UPDATE record SET number = 9 WHERE number = 5", "record 5 is missing"),
