@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ class SeriesWriter:
 
     def write(self, index: int, hu: NDArray[np.float32], position_mm: Floats) -> None:
         """Write slice ``index`` (from 0): ``hu (rows, columns)``, its first pixel's centre at ``position_mm``."""
-        image = copy.copy(self._common())
+        image = Dataset(self._common)  # its own table of elements; what is set below isn't in the common one
         taken = self.when + index * _SECONDS_PER_SLICE
         image.SOPInstanceUID = uid(self.identity, "image", index)
         image.AcquisitionDate = image.ContentDate = taken.strftime("%Y%m%d")
@@ -78,6 +78,7 @@ class SeriesWriter:
         path = self.folder / f"CT{index + 1:04d}.dcm"
         FileDataset(path, image, preamble=b"\0" * 128, file_meta=meta).save_as(path, enforce_file_format=True)
 
+    @cached_property
     def _common(self) -> Dataset:
         patient, image = self.patient, Dataset()
         image.SpecificCharacterSet = patient.get("SpecificCharacterSet", "ISO_IR 192")

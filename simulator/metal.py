@@ -87,11 +87,11 @@ def rods_of(shafts_mm: list[Floats], seed_centres_mm: Floats, seed_directions: F
 def view_angles(rods: Rods) -> tuple[Floats, Floats]:
     """Directions of the projections (rad, 0..pi) and the share of the half turn that each stands for.
 
-    Rays along a needle that lies near the slice's plane see the most metal and starve within about a degree,
-    so the views are 0.25 degrees apart there, 0.5 degrees around, and 1.25 degrees elsewhere.
+    Rays along a needle or a chain of seeds that lies near the slice's plane see the most metal and starve
+    within about a degree, so the views are 0.25 degrees apart there, 0.5 degrees around, 1.25 degrees elsewhere.
     """
     directions = rods.directions()
-    lying = (rods.material == STEEL) & (np.abs(directions[:, 2]) < 0.5)
+    lying = (rods.material != TITANIUM) & (np.abs(directions[:, 2]) < 0.5)
     along_deg = np.degrees(np.arctan2(directions[lying, 1], directions[lying, 0])) - 90.0
     quarter = np.unique(np.round(np.mod(along_deg, 180.0) * 4.0)).astype(np.int64)  # in quarters of a degree
     views = np.concatenate(

@@ -210,7 +210,7 @@ def filtered(sinogram: Singles, bin_mm: float, blur_sigma_mm: float) -> Singles:
     odd = np.arange(1, length // 2, 2)
     taps[odd] = taps[-odd] = -1.0 / (np.pi * odd * bin_mm) ** 2
     response = np.fft.rfft(taps).real * bin_mm * np.exp(-2.0 * (np.pi * blur_sigma_mm * frequency) ** 2)
-    spectrum = np.fft.rfft(sinogram, length, axis=1) * response
+    spectrum = np.fft.rfft(sinogram, length, axis=1) * response.astype(np.float32)
     return np.asarray(np.fft.irfft(spectrum, length, axis=1)[:, : sinogram.shape[1]], dtype=np.float32)
 
 

@@ -15,14 +15,14 @@ from simulator.projection import Singles, add_backprojection, body_lengths, filt
 BIN_MM = 0.5
 RAYS_PER_BIN = 2
 HEIGHT_STEP_MM = 0.32
-SCATTER = 0.002  # of the unhindered rays, after the scanner's own correction (assumed)
+SCATTER = 0.0015  # of the unhindered rays, after the scanner's own correction (assumed)
 PHOTONS_PER_RAY = 2e5  # per detector row in air (assumed)
 _BODY_STEP_MM = 4.0
 
 
 def kernel_sigma_mm(slice_thickness_mm: float) -> float:
     """Blur of the reconstruction kernel: sharp for thin slices, soft for thick ones (fitted to CLINIC.md)."""
-    return float(np.interp(slice_thickness_mm, (1.25, 2.5), (0.62, 0.95)))
+    return float(np.interp(slice_thickness_mm, (1.25, 2.5), (0.54, 0.8)))
 
 
 def detector_row_mm(slice_thickness_mm: float) -> float:
