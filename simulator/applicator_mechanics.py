@@ -191,6 +191,8 @@ class ApplicatorMechanics:
 
     def clear_path(self) -> int:
         """A person frees a jam and takes out the seeds between cartridge and tip; how many they were."""
+        if self._thresholds:
+            raise ImpossibleByHandError("the stylet is moving")
         count, self._channel, self._jam_at_mm = self._channel, 0, None
         return count
 
