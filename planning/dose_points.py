@@ -1,0 +1,77 @@
+"""Where the loading's price of dose is taken: sampled points of target, organs and the tissue around.
+
+Doses are relative to the prescription. The weights of the site protocol are prices per *mean* over a
+structure's points, so a structure counts the same however many points it has.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planning.anatomy import Anatomy
+from planning.distance import box_of, distance_mm
+from planning.frame import Floats
+from planning.mask import Mask
+from planning.needles import spread_points
+from planning.placement import DosePoints, PointGroup
+from planning.site_protocol import SiteProtocol
+
+NEAR_MM = 25.0  # organ voxels farther from the CTV get no dose worth a price
+RIM_MM = (6.0, 14.0)  # tissue around the CTV whose excess dose is priced as "outside"
+ORGAN_POINTS = 120
+RIM_POINTS = 300
+_HOTTEST_CC = {"d2cc_gy": 2.0, "d1cc_gy": 1.0, "d01cc_gy": 0.1}
+
+
+def dose_points(
+    anatomy: Anatomy, protocol: SiteProtocol, target_points_mm: Floats, prescription_gy: float, reserve: float
+) -> DosePoints:
+    """Points and prices, the target's own points first.
+
+    Args:
+        target_points_mm: ``(n, 3)`` even sample of the CTV.
+        reserve: the target's deficit is counted from this multiple of the prescription.
+    """
+    weights = protocol.objective
+    box = box_of(anatomy.ctv, anatomy.grid, NEAR_MM)
+    grid = anatomy.grid.cropped(box)
+    away = distance_mm(anatomy.ctv, anatomy.grid, box)
+
+    points = [target_points_mm]
+    levels = [(reserve, 1.5, 2.0)]
+    prices = [(weights.target_underdose, weights.target_over_150, weights.target_over_200)]
+    groups: list[PointGroup] = []
+
+    def avoid(region: Mask, count: int, level: float, price: float) -> None:
+        points.append(spread_points(region, grid, count))
+        levels.append((0.0, level, level))
+        prices.append((0.0, price, 0.0))
+
+    avoid(anatomy.body[box] & (away > RIM_MM[0]) & (away <= RIM_MM[1]), RIM_POINTS, 1.0, weights.outside)
+    for name, mask in anatomy.organs.items():
+        # What lies in the CTV itself must get its dose, so it is not priced.
+        near = mask[box] & (away > 0.0) & (away <= NEAR_MM)
+        for limit in protocol.limits_for(name):
+            if limit.bound == "at_least" or limit.unit == "pct" or not near.any():
+                continue
+            level = limit.limit(prescription_gy) / prescription_gy
+            start = sum(map(len, points))
+            avoid(near, ORGAN_POINTS, level, weights.organ_overdose)
+            near_cc, organ_cc, both_cc = (
+                np.count_nonzero(part) * grid.voxel_cc for part in (near, mask, mask[box] & (away == 0.0))
+            )
+            hottest: float | None
+            if limit.metric in _HOTTEST_CC:
+                hottest, bound = min(1.0, _HOTTEST_CC[limit.metric] / near_cc), level
+            else:
+                # The mean counts the whole organ: what lies beyond the points gets next to nothing, what lies
+                # in the CTV about twice the prescription (its mean dose in an implant).
+                hottest, bound = None, (level * organ_cc - 2.0 * both_cc) / near_cc
+            groups.append(PointGroup(start, sum(map(len, points)), hottest, bound))
+
+    counts = [len(part) for part in points]
+    low, high, hot = np.repeat(levels, counts, axis=0).T
+    share = np.repeat(np.maximum(counts, 1), counts)
+    under, over, over_hot = np.repeat(prices, counts, axis=0).T / share
+    table = np.array([low, under, high, over, hot, over_hot], dtype=np.float32)
+    return DosePoints(np.concatenate(points), len(target_points_mm), table, tuple(groups))

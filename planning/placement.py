@@ -1,0 +1,177 @@
+"""Which needles, and which seeds in them: a deterministic local search over whole needles.
+
+The price of a plan is a sum over sampled dose points (deficit and excess, each relative to the prescription or
+the organ's limit) plus a price per needle and per seed; the weights are the site protocol's. The search takes
+one needle at a time, forgets its seeds, and finds the best loading for it (also: none) with all others fixed;
+when none improves any more it empties one or two needles for a while, lets the neighbours answer, and keeps
+what is better (iterated local search, ``planning.loading``). Around it the prices of what is missed (the
+target's D90, an organ's limit) are raised. Numbers of rounds are fixed and chance comes from a seeded
+generator, so the same input gives the same plan. How far it is from the best possible is not proven here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planning import loading
+from planning.frame import Floats
+
+Ints = NDArray[np.int64]
+Singles = NDArray[np.float32]
+
+NEIGHBOURS = 13  # needles that answer when one is emptied, itself included: two rings of a square lattice
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """The points of one organ with a limit.
+
+    Attributes:
+        start, stop: their indices among all points.
+        hottest: part of the points whose least dose is limited (D2cc), or None when the mean is.
+        limit: relative to the prescription.
+    """
+
+    start: int
+    stop: int
+    hottest: float | None
+    limit: float
+
+    def metric(self, dose: Singles) -> float:
+        own = dose[self.start : self.stop]
+        return float(own.mean()) if self.hottest is None else dose_covering(own, self.hottest)
+
+
+@dataclass(frozen=True, eq=False)
+class DosePoints:
+    """Where the price of dose is taken; doses relative to the prescription.
+
+    Attributes:
+        points_mm: ``(n, 3)``, the target's own first.
+        targets: number of the target's points.
+        levels: ``float32 (6, n)``: dose below which a deficit is priced and its price per unit; dose above which
+            an excess is priced and its price; a second, higher such level and its price.
+        groups: the organs with limits.
+    """
+
+    points_mm: Floats
+    targets: int
+    levels: Singles
+    groups: tuple[PointGroup, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Possible seeds, sorted by needle.
+
+    Attributes:
+        dose: ``(n_places, n_points)`` float32, of one seed each, relative to the prescription.
+        needle_of: ``(n_places,)`` ascending from 0.
+        slot: ``(n_places,)`` depth along the needle in whole steps; seeds of a needle differ by multiples of
+            ``slots_apart``.
+        needle_xy_mm: ``(n_needles, 2)`` where the needles cross the template.
+    """
+
+    dose: Singles
+    needle_of: Ints
+    slot: Ints
+    slots_apart: int
+    needle_xy_mm: Floats
+
+
+@dataclass(frozen=True)
+class Search:
+    """Prices and effort of the search.
+
+    Attributes:
+        needle_price, seed_price: of each one used.
+        least_distance_mm: between two needles in use.
+        most_needles, most_seeds: never exceeded.
+        kicks: number of disturbances tried per round.
+    """
+
+    needle_price: float
+    seed_price: float
+    least_distance_mm: float
+    most_needles: int
+    most_seeds: int
+    kicks: int = 200
+
+
+def choose_places(
+    places: Places, levels: Singles, search: Search, rng: np.random.Generator, start: Ints | None = None
+) -> tuple[Ints, float]:
+    """The chosen places (ascending indices) and their price, for fixed prices.
+
+    Args:
+        levels: as in ``DosePoints``.
+        start: places to begin with; None for an empty implant.
+    """
+    needles = len(places.needle_xy_mm)
+    first = np.searchsorted(places.needle_of, np.arange(needles + 1)).astype(np.int64)
+    gap = np.linalg.norm(places.needle_xy_mm[:, None] - places.needle_xy_mm[None], axis=2)
+    chosen = np.zeros(len(places.needle_of), dtype=np.bool_)
+    if start is not None:
+        chosen[start] = True
+    price = loading.search(
+        places.dose,
+        first,
+        places.slot,
+        places.slots_apart,
+        (gap < search.least_distance_mm - 1e-6) & ~np.eye(needles, dtype=bool),
+        np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS].astype(np.int64),
+        np.ascontiguousarray(levels, dtype=np.float32),
+        np.array([search.needle_price, search.seed_price], dtype=np.float32),
+        np.array([search.most_needles, search.most_seeds], dtype=np.int64),
+        np.argsort(rng.random((search.kicks + 1, needles)), axis=1).astype(np.int64),
+        chosen,
+    )
+    return np.flatnonzero(chosen), float(price)
+
+
+def reach_goal(
+    places: Places,
+    points: DosePoints,
+    search: Search,
+    rng: np.random.Generator,
+    *,
+    goal: float,
+    rounds: int = 6,
+) -> Ints:
+    """Places whose target D90 (relative to the prescription, on the sampled points) reaches ``goal``.
+
+    The price of a deficit is raised while D90 stays below ``goal`` and lowered while it stays above; that of an
+    organ's excess is raised while its limit is missed.
+
+    Returns:
+        of all rounds: the one that meets ``goal`` (or comes nearest to it), then misses the fewest limits, then
+        is the cheapest by the prices of the first round.
+    """
+    best: tuple[tuple[float, int, float], Ints] | None = None
+    levels, chosen = points.levels.copy(), np.zeros(0, dtype=np.int64)
+    zero = np.zeros(len(points.points_mm), dtype=np.float32)
+    for _ in range(rounds):
+        chosen, _price = choose_places(places, levels, search, rng, chosen)
+        dose = places.dose[chosen].sum(axis=0, dtype=np.float32)
+        d90 = dose_covering(dose[: points.targets])
+        missed = [group for group in points.groups if group.metric(dose) > group.limit]
+        needles = len(np.unique(places.needle_of[chosen]))
+        price = float(loading.price_of(dose, zero, points.levels))
+        price += search.needle_price * needles + search.seed_price * len(chosen)
+        key = (max(0.0, goal - d90), len(missed), price)
+        if best is None or key < best[0]:
+            best = (key, chosen)
+        levels[1] *= np.float32(np.clip((goal / max(d90, 0.1)) ** 8, 0.5, 3.0))
+        for group in missed:
+            levels[3, group.start : group.stop] *= np.float32(2.0)
+    assert best is not None
+    return best[1]
+
+
+def dose_covering(dose: Singles, part: float = 0.9) -> float:
+    """The least dose of the hottest ``part`` of equally weighted points (D90 for 0.9)."""
+    ordered = np.sort(dose)[::-1]
+    return float(ordered[max(0, int(np.ceil(part * len(ordered))) - 1)])

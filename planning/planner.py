@@ -1,0 +1,221 @@
+"""From a case to a plan: approach, needle paths, loading, and what the plan is expected to give.
+
+The same input gives the same plan: every search has fixed counts and a seeded generator, none looks at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planning.anatomy import Anatomy
+from planning.approach import find_approach
+from planning.assembly import loaded_paths, planned_needles, rig_pose
+from planning.clearance import clearance_map
+from planning.dicom import Case
+from planning.distance import box_of
+from planning.dose import dose_matrix_gy, dose_on_grid_gy
+from planning.dose_points import dose_points
+from planning.dvh import StructureStatistics, structure_statistics
+from planning.goals import Goal, judge_goals
+from planning.needles import NeedleSet, RejectedHole, RigReach, target_of
+from planning.placement import Places, Search, reach_goal
+from planning.plan import Plan
+from planning.refusal import AskedWrongly
+from planning.site_protocol import SiteProtocol
+from planning.sources import U_PER_MCI, SeedSource
+from planning.volume import Grid
+
+RESERVE = 1.10  # assumed: planned for 10 % more than prescribed, for needles and seeds never lie as planned
+DOSE_ROOM_MM = 30.0  # the dose grid covers the CTV and this much around it,
+SMALL_ORGAN_CC = 100.0  # and the whole of every organ up to this size that it would cut,
+FARTHEST_MM = 100.0  # but nothing farther than this from the CTV
+VOXEL_MM = 1.0  # the dose grid takes every n-th voxel of the CT so that its voxels are about this wide
+SEED_OF_CHANCE = 6711  # of the loading's search; any fixed number
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PlanResult:
+    """A plan and what it is expected to give.
+
+    Attributes:
+        plan: the frozen plan.
+        dose_grid, dose: every n-th voxel of a box of the CT around the target (``dose_box``, ``thinned``);
+            float32 (nz, ny, nx), Gy to infinity.
+        statistics: structure -> figures on the dose grid; "CTV", "GTV", and every organ that the grid
+            touches. Of an organ larger than 100 cc only the part in the grid counts.
+        goals: the site protocol's goals and limits.
+        rejected_holes: holes over the target that no needle is offered for, with the reason.
+        cover: part of the CTV (0..1) that lies near enough to a place for a seed.
+    """
+
+    plan: Plan
+    dose: NDArray[np.float32]
+    dose_grid: Grid
+    statistics: dict[str, StructureStatistics]
+    goals: tuple[Goal, ...]
+    rejected_holes: tuple[RejectedHole, ...]
+    cover: float
+
+
+def make_plan(
+    case: Case,
+    anatomy: Anatomy,
+    protocol: SiteProtocol,
+    *,
+    source: SeedSource,
+    activity_mci: float | None = None,
+    prescription_gy: float | None = None,
+    margin_mm: float | None = None,
+    rig: RigReach | None = None,
+    progress: Progress | None = None,
+) -> PlanResult:
+    """Plan a coplanar implant.
+
+    Args:
+        activity_mci, prescription_gy, margin_mm: the site protocol's when None; ``margin_mm`` is the one the
+            anatomy was built with.
+        progress: called with what is being done and the part done so far (0..1).
+
+    Raises:
+        AskedWrongly: activity or prescription out of range; a target that no straight path reaches.
+    """
+    tell = progress or (lambda _what, _part: None)
+    activity = float(protocol.activity_mci if activity_mci is None else activity_mci)
+    prescription = float(protocol.prescription_gy if prescription_gy is None else prescription_gy)
+    if not 0.01 <= activity <= 10.0:
+        raise AskedWrongly(f"activity {activity:g} mCi: give a seed's activity between 0.01 and 10 mCi.")
+    if not 1.0 <= prescription <= 1000.0:
+        raise AskedWrongly(f"prescription {prescription:g} Gy: give a dose between 1 and 1000 Gy.")
+    strength_u = round(activity * U_PER_MCI, 6)
+    rules = protocol.needle
+
+    tell("distances to what needles must avoid", 0.0)
+    edge = protocol.entry.scan_edge_mm
+    clearance = clearance_map(anatomy.grid, anatomy.body, anatomy.organs, anatomy.forbidden, edge)
+    target = target_of(anatomy.ctv, anatomy.grid)
+    tell("direction of insertion", 0.1)
+    approach = find_approach(
+        clearance,
+        target,
+        rules,
+        rig or RigReach(),
+        up=-anatomy.couch,
+        couch_keep_out_deg=protocol.entry.couch_keep_out_deg,
+        target_name=anatomy.target_name,
+    )
+    needles = approach.needles
+    tell("needles and seeds", 0.3)
+    chosen = _choose(anatomy, protocol, needles, target.points_mm, source, strength_u, prescription)
+    loaded = loaded_paths(needles, chosen)
+    planned = planned_needles(loaded, needles.pose.direction, rules, source.length_mm)
+
+    tell("dose of the plan", 0.8)
+    box, stride = dose_box(anatomy)
+    grid = thinned(anatomy.grid.cropped(box), stride)
+    centres = np.array([seed.centre_mm for needle in planned for seed in needle.seeds])
+    axes = np.array([needle.direction for needle in planned for _ in needle.seeds])
+    dose = dose_on_grid_gy(source, centres, axes, strength_u, grid)
+    z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
+    statistics = {
+        name: structure_statistics(name, mask[z, y, x], dose, grid, prescription)
+        for name, mask in {**anatomy.organs, "CTV": anatomy.ctv, "GTV": anatomy.gtv}.items()
+        if mask[z, y, x].any()
+    }
+    statistics = {name: statistics[name] for name in sorted(statistics, key=_target_first)}
+    ct = case.ct
+    plan = Plan(
+        patient_id=ct.patient_id,
+        patient_name=ct.patient_name,
+        study_uid=ct.study_uid,
+        series_uid=ct.series_uid,
+        frame_of_reference_uid=ct.frame_of_reference_uid,
+        target=anatomy.target_name,
+        margin_mm=float(protocol.margin_mm if margin_mm is None else margin_mm),
+        prescription_gy=prescription,
+        source_model=source.name,
+        seed_length_mm=float(source.length_mm),
+        half_life_d=float(source.half_life_d),
+        activity_mci=activity,
+        air_kerma_strength_u=strength_u,
+        site_protocol=protocol.name,
+        site_protocol_hash=protocol.sha256,
+        patient_from_rig=rig_pose(needles, loaded, rules),
+        needles=planned,
+        expected={name: _figures(found) for name, found in statistics.items()},
+    )
+    tell("done", 1.0)
+    goals = judge_goals(protocol, statistics, prescription)
+    return PlanResult(plan, dose, grid, statistics, goals, needles.rejected, approach.cover)
+
+
+def dose_box(anatomy: Anatomy) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
+    """The box (z, y, x slices) of the CT that the dose grid covers, and its step in voxels per axis."""
+    near = box_of(anatomy.ctv, anatomy.grid, DOSE_ROOM_MM)
+    limit = box_of(anatomy.ctv, anatomy.grid, FARTHEST_MM)
+    low, high = [s.start for s in near], [s.stop for s in near]
+    for mask in anatomy.organs.values():
+        if np.count_nonzero(mask) * anatomy.grid.voxel_cc <= SMALL_ORGAN_CC and mask[near].any():
+            organ = box_of(mask, anatomy.grid)
+            low = [min(a, s.start) for a, s in zip(low, organ, strict=True)]
+            high = [max(b, s.stop) for b, s in zip(high, organ, strict=True)]
+    z, y, x = (slice(max(a, s.start), min(b, s.stop)) for a, b, s in zip(low, high, limit, strict=True))
+    sz, sy, sx = (max(1, round(VOXEL_MM / step)) for step in anatomy.grid.spacing_mm[::-1])
+    return (z, y, x), (sz, sy, sx)
+
+
+def thinned(grid: Grid, stride: tuple[int, int, int]) -> Grid:
+    """The grid of ``array[::sz, ::sy, ::sx]``."""
+    nz, ny, nx = (-(-n // s) for n, s in zip(grid.shape, stride, strict=True))
+    dx, dy, dz = (d * s for d, s in zip(grid.spacing_mm, stride[::-1], strict=True))
+    return Grid((nz, ny, nx), grid.origin_mm, (dx, dy, dz))
+
+
+def _choose(
+    anatomy: Anatomy,
+    protocol: SiteProtocol,
+    needles: NeedleSet,
+    target_points_mm: NDArray[np.float64],
+    source: SeedSource,
+    strength_u: float,
+    prescription_gy: float,
+) -> NDArray[np.int64]:
+    """Indices of the chosen among all possible seeds."""
+    rules, weights = protocol.needle, protocol.objective
+    centres, path_of, slots = needles.seed_positions()
+    directions = np.broadcast_to(needles.pose.direction, centres.shape)
+    points = dose_points(anatomy, protocol, target_points_mm, prescription_gy, RESERVE)
+    dose = dose_matrix_gy(source, centres, directions, strength_u, points.points_mm)
+    lattice = np.array([(path.column, path.row) for path in needles.paths]) * rules.pitch_mm
+    chosen = reach_goal(
+        Places(dose / np.float32(prescription_gy), path_of, slots, round(rules.seed_spacing_mm), lattice),
+        points,
+        Search(weights.needle, weights.seed, rules.min_distance_mm, rules.max_count, rules.max_seeds),
+        np.random.default_rng(SEED_OF_CHANCE),
+        goal=RESERVE,
+    )
+    if not len(chosen):
+        raise AskedWrongly(
+            f"target '{anatomy.target_name}': no seed is worth its price; raise objective.target_underdose or "
+            "lower objective.needle and objective.seed in the site protocol."
+        )
+    return chosen
+
+
+def _target_first(name: str) -> tuple[int, str]:
+    return {"GTV": 0, "CTV": 1}.get(name, 2), name
+
+
+def _figures(statistics: StructureStatistics) -> dict[str, Any]:
+    """Figures as JSON values, rounded for reading."""
+    return {
+        key: round(float(value), 3) if isinstance(value, int | float | np.number) else value
+        for key, value in asdict(statistics).items()
+        if key != "name"
+    }
