@@ -137,7 +137,7 @@ def build_anatomy(case: Case, protocol: SiteProtocol, *, target: str | None, mar
                 derived.append(_unused(kind, organs))
                 add(derived[-1], kind, mask)
 
-    ctv = grown(gtv, grid, margin_mm) & body
+    ctv = grown(chosen, gtv, grid, margin_mm) & body
     if rules.ctv_excludes_airway:
         for name, mask in organs.items():
             if matches(name, rules.airway_names) or (name in derived and name.startswith("Airway")):

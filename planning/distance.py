@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from planning.mask import Mask
+from planning.dicom import Structure
+from planning.mask import Mask, mask_of
 from planning.volume import Grid
+
+FINE_MM = 0.7
 
 
 def distance_mm(
@@ -31,11 +36,28 @@ def distance_mm(
     return ndimage.distance_transform_edt(~seen, sampling=spacing)[inner].astype(np.float32)
 
 
-def grown(mask: Mask, grid: Grid, margin_mm: float) -> Mask:
-    """The voxels whose centre is at most ``margin_mm`` from the centre of a voxel of ``mask``."""
+def grown(structure: Structure, mask: Mask, grid: Grid, margin_mm: float) -> Mask:
+    """The voxels whose centre is at most ``margin_mm`` from the structure; ``mask`` is its own ``mask_of``.
+
+    Distances are taken from a lattice of at most ``FINE_MM``: measured from the centres of the CT's voxels a
+    5 mm margin would come out half a voxel, or one tenth of the volume, short.
+    """
+    if margin_mm == 0.0:
+        return mask.copy()
     box = box_of(mask, grid, margin_mm)
+    coarse = grid.cropped(box)
+    parts = [max(1, math.ceil(step / FINE_MM)) for step in grid.spacing_mm]
+    (px, py, pz), (dx, dy, dz), (nz, ny, nx) = parts, grid.spacing_mm, coarse.shape
+    fine = Grid(
+        ((nz - 1) * pz + 1, (ny - 1) * py + 1, (nx - 1) * px + 1),
+        coarse.origin_mm,
+        (dx / px, dy / py, dz / pz),
+    )
+    inside = mask_of(structure, fine)
+    inside[::pz, ::py, ::px] |= mask[box]
+    distance = ndimage.distance_transform_edt(~inside, sampling=fine.spacing_mm[::-1])
     result = np.zeros_like(mask)
-    result[box] = distance_mm(mask, grid, box) <= margin_mm + 1e-4
+    result[box] = distance[::pz, ::py, ::px] <= margin_mm + 1e-4
     return result
 
 

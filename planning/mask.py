@@ -126,4 +126,7 @@ def _inside_mm(shape: Mask, grid: Grid) -> Floats:
     framed = np.pad(shape, 1)
     inside = ndimage.distance_transform_edt(framed, sampling=sampling)
     outside = ndimage.distance_transform_edt(~framed, sampling=sampling)
-    return np.asarray((inside - outside)[1:-1, 1:-1], dtype=float)
+    # Both maps end at the centres across the edge; the edge itself lies half a pixel before.
+    half = 0.25 * sum(sampling)
+    signed = np.where(framed, inside - half, half - outside)
+    return np.asarray(signed[1:-1, 1:-1], dtype=float)
