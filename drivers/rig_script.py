@@ -268,6 +268,7 @@ def _home(command: HomeRig, board: Board) -> Script:
     home_mm = (-config.pull_off_mm,) * 3
     if status.word != "Idle" or not _near(status.axes_mm, home_mm, config.tolerance_mm):
         raise BrokenOff(f"after homing it says {status.word} at {_in_words(status.axes_mm)}", stop=True)
+    yield from _wait(QUIET_MS)  # the true ok may come after the report; it must not answer the next line
     for line in ("G21G90G94", "M9"):
         try:
             acknowledged = yield from _say(line)
