@@ -56,7 +56,7 @@ def decimals(values: object) -> list[DSfloat]:
 
 def point_text(coordinates_mm: object) -> list[str]:
     """Coordinates to 0.001 mm, the resolution of a plan."""
-    return [f"{float(value):.3f}" for value in coordinates_mm]  # type: ignore[attr-defined]
+    return [f"{value:.3f}" for value in coordinates_mm]  # type: ignore[attr-defined]
 
 
 def new_object(ct: CtVolume, sop_class: str, modality: str, description: str, origin: Origin) -> FileDataset:

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.charset import default_encoding
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import RTStructureSetStorage
 
 from planning.contours import outlines
@@ -17,6 +20,7 @@ from planning.refusal import AskedWrongly
 from planning.rt_header import Origin, ct_image_references, new_object, point_text, save
 from planning.volume import CtVolume
 
+CONTOUR_DATA = Tag("ContourData")
 STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, what RT Referenced Study points at
 COLOURS = ((255, 60, 60), (60, 200, 60), (80, 120, 255), (240, 180, 40), (200, 80, 220), (60, 210, 210))
 NEEDLE_COLOUR = (250, 250, 120)
@@ -140,5 +144,11 @@ def _contour(kind: str, points_mm: NDArray[np.float64], image: Dataset | None = 
         item.ContourImageSequence = [image]
     item.ContourGeometricType = kind
     item.NumberOfContourPoints = len(points_mm)
-    item.ContourData = point_text(points_mm.ravel())
+    # As encoded text at once, and so declared: pydicom would make an object of every single decimal string.
+    text = "\\".join(point_text(points_mm.ravel().tolist())).encode("ascii")
+    text += b" " * (len(text) % 2)
+    item.set_original_encoding(
+        is_implicit_vr=False, is_little_endian=True, character_encoding=default_encoding
+    )
+    item[CONTOUR_DATA] = RawDataElement(CONTOUR_DATA, "DS", len(text), text, 0, False, True)
     return item
