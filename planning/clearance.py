@@ -117,6 +117,7 @@ def clearance_map(
 def trace(clearance: ClearanceMap, starts_mm: Floats, direction: Floats, length_mm: float) -> TracedRays:
     """Follow rays ``(n, 3)`` from outside the body along ``direction``, exactly, to the first obstacle."""
     g = clearance.grid
+    keep = np.concatenate(([0.0], clearance.clearance_mm)) + SAMPLING_SLACK_MM
     stop, entry, reach = _trace(
         np.ascontiguousarray(starts_mm, dtype=float),
         np.asarray(direction, dtype=float),
@@ -125,7 +126,8 @@ def trace(clearance: ClearanceMap, starts_mm: Floats, direction: Floats, length_
         np.array(g.spacing_mm),
         clearance.body,
         clearance.label,
-        np.concatenate(([0.0], clearance.clearance_mm)) + SAMPLING_SLACK_MM,
+        keep,
+        float(keep.max()),
         np.array(clearance.coarse_grid.origin_mm),
         np.array(clearance.coarse_grid.spacing_mm),
         clearance.slack_mm,
@@ -219,10 +221,9 @@ def _occupied(mask, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _blocking(label, keep, x, y, z, spacing):  # type: ignore[no-untyped-def]
+def _blocking(label, keep, far, x, y, z, spacing):  # type: ignore[no-untyped-def]
     """Label of a structure whose voxel boxes come nearer than ``keep[label]`` to a point (indices), or 0."""
     nz, ny, nx = label.shape
-    far = keep.max()
     found, found_gap = 0, 0.0
     k0, k1 = max(0, int(np.floor(z - far / spacing[2]))), min(nz - 1, int(np.ceil(z + far / spacing[2])))
     j0, j1 = max(0, int(np.floor(y - far / spacing[1]))), min(ny - 1, int(np.ceil(y + far / spacing[1])))
@@ -243,7 +244,7 @@ def _blocking(label, keep, x, y, z, spacing):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _trace(  # type: ignore[no-untyped-def]
-    starts, direction, steps, origin, spacing, body, label, keep, origin2, spacing2, slack, error, edge
+    starts, direction, steps, origin, spacing, body, label, keep, far, origin2, spacing2, slack, error, edge
 ):
     nz, ny, nx = body.shape
     n = starts.shape[0]
@@ -284,7 +285,7 @@ def _trace(  # type: ignore[no-untyped-def]
                 j2 = int(np.floor((py - origin2[1]) / spacing2[1] + 0.5))
                 k2 = int(np.floor((pz - origin2[2]) / spacing2[2] + 0.5))
                 if slack[k2, j2, i2] < error + SAMPLING_SLACK_MM:
-                    blocked = _blocking(label, keep, x, y, z, spacing)
+                    blocked = _blocking(label, keep, far, x, y, z, spacing)
                     if blocked:
                         stop[ray] = blocked
                         break

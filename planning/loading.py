@@ -41,7 +41,8 @@ def _copy(target, origin):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _empty(n, dose, matrix, first, chosen):  # type: ignore[no-untyped-def]
+def empty(n, dose, matrix, first, chosen):  # type: ignore[no-untyped-def]
+    """Take the seeds of needle ``n`` out of ``chosen`` and ``dose``."""
     for c in range(first[n], first[n + 1]):
         if chosen[c]:
             _add(dose, matrix[c], np.float32(-1.0))
@@ -98,7 +99,7 @@ def reload(n, dose, matrix, first, slot, apart, levels, prices, most, chosen, tr
         prices: of a needle and of a seed; most: seeds that the needle may take.
         trial, zero: scratch and zeros, ``(n_points,)``.
     """
-    _empty(n, dose, matrix, first, chosen)
+    empty(n, dose, matrix, first, chosen)
     best, best_count = price_of(dose, zero, levels), 0
     best_held = np.empty(MOST_IN_ONE_NEEDLE, dtype=np.int64)
     held = np.empty(MOST_IN_ONE_NEEDLE, dtype=np.int64)
@@ -155,7 +156,7 @@ def descend(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def whole_price(dose, zero, first, chosen, levels, prices):  # type: ignore[no-untyped-def]
-    """Price of dose, needles and seeds."""
+    """Price of dose, needles and seeds together."""
     total = price_of(dose, zero, levels)
     for n in range(first.size - 1):
         count = 0
@@ -164,93 +165,3 @@ def whole_price(dose, zero, first, chosen, levels, prices):  # type: ignore[no-u
         if count:
             total += prices[0] + count * prices[1]
     return total
-
-
-@numba.njit(cache=True, nogil=True)
-def search(  # type: ignore[no-untyped-def]
-    matrix, first, slot, apart, clash, nearest, levels, prices, limits, orders, chosen
-):
-    """Improve ``chosen`` in place; returns its price.
-
-    Each row of ``orders`` (a permutation of the needles) is one disturbance: its first needle in use (in every
-    other round also the nearest one in use to it) is emptied and kept so while the neighbours answer, then all
-    of them are reloaded; what is not better is undone. The first row is the order of the first descent.
-    """
-    points, needles = matrix.shape[1], first.size - 1
-    dose, trial, zero = (
-        np.zeros(points, dtype=np.float32),
-        np.zeros(points, dtype=np.float32),
-        np.zeros(points, dtype=np.float32),
-    )
-    for c in range(chosen.size):
-        if chosen[c]:
-            _add(dose, matrix[c], np.float32(1.0))
-    shut = np.zeros(needles, dtype=np.bool_)
-    for _ in range(12):
-        if not descend(
-            orders[0],
-            shut,
-            dose,
-            matrix,
-            first,
-            slot,
-            apart,
-            clash,
-            levels,
-            prices,
-            limits,
-            chosen,
-            trial,
-            zero,
-        ):
-            break
-    best = whole_price(dose, zero, first, chosen, levels, prices)
-    kept, kept_dose = chosen.copy(), dose.copy()
-    for kick in range(1, orders.shape[0]):
-        centre, emptied = -1, 0
-        for n in orders[kick]:
-            if centre < 0 and chosen[first[n] : first[n + 1]].any():
-                centre = n
-        if centre < 0:
-            break
-        area = nearest[centre]
-        for n in area:
-            if emptied <= kick % 2 and chosen[first[n] : first[n + 1]].any():
-                _empty(n, dose, matrix, first, chosen)
-                shut[n] = True
-                emptied += 1
-        for turn in range(3):
-            changed = descend(
-                area,
-                shut,
-                dose,
-                matrix,
-                first,
-                slot,
-                apart,
-                clash,
-                levels,
-                prices,
-                limits,
-                chosen,
-                trial,
-                zero,
-            )
-            shut[:] = False
-            if turn and not changed:
-                break
-        price = whole_price(dose, zero, first, chosen, levels, prices)
-        if price < best - LEAST_GAIN:
-            best = price
-            kept[:] = chosen
-            # Summed afresh, so that rounding does not pile up.
-            dose[:] = np.float32(0.0)
-            for c in range(chosen.size):
-                if chosen[c]:
-                    _add(dose, matrix[c], np.float32(1.0))
-            _copy(kept_dose, dose)
-        else:
-            chosen[:] = kept
-            _copy(dose, kept_dose)
-    chosen[:] = kept
-    return best

@@ -23,6 +23,7 @@ Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]
 
 NEIGHBOURS = 13  # needles that answer when one is emptied, itself included: two rings of a square lattice
+DESCENTS = 12  # passes over all needles before the first disturbance, at most
 
 
 @dataclass(frozen=True)
@@ -110,26 +111,57 @@ def choose_places(
         levels: as in ``DosePoints``.
         start: places to begin with; None for an empty implant.
     """
-    needles = len(places.needle_xy_mm)
+    needles, points = len(places.needle_xy_mm), places.dose.shape[1]
     first = np.searchsorted(places.needle_of, np.arange(needles + 1)).astype(np.int64)
     gap = np.linalg.norm(places.needle_xy_mm[:, None] - places.needle_xy_mm[None], axis=2)
+    nearest = np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS].astype(np.int64)
     chosen = np.zeros(len(places.needle_of), dtype=np.bool_)
-    if start is not None:
-        chosen[start] = True
-    price = loading.search(
+    chosen[[] if start is None else start] = True
+    dose, zero = places.dose[chosen].sum(axis=0, dtype=np.float32), np.zeros(points, dtype=np.float32)
+    shut = np.zeros(needles, dtype=np.bool_)
+    levels = np.ascontiguousarray(levels, dtype=np.float32)
+    prices = np.array([search.needle_price, search.seed_price], dtype=np.float32)
+    rest = (
         places.dose,
         first,
         places.slot,
         places.slots_apart,
         (gap < search.least_distance_mm - 1e-6) & ~np.eye(needles, dtype=bool),
-        np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS].astype(np.int64),
-        np.ascontiguousarray(levels, dtype=np.float32),
-        np.array([search.needle_price, search.seed_price], dtype=np.float32),
+        levels,
+        prices,
         np.array([search.most_needles, search.most_seeds], dtype=np.int64),
-        np.argsort(rng.random((search.kicks + 1, needles)), axis=1).astype(np.int64),
         chosen,
+        np.zeros(points, dtype=np.float32),
+        zero,
     )
-    return np.flatnonzero(chosen), float(price)
+
+    order = rng.permutation(needles)
+    for _ in range(DESCENTS):
+        if not loading.descend(order, shut, dose, *rest):
+            break
+    best = float(loading.whole_price(dose, zero, first, chosen, levels, prices))
+    kept, kept_dose = chosen.copy(), dose.copy()
+    for kick in range(search.kicks):
+        used = np.unique(places.needle_of[kept])
+        if not len(used):
+            break
+        area = nearest[used[rng.integers(len(used))]]
+        # One needle, every other time also the nearest one in use, stays empty while the neighbours answer.
+        for n in area[np.isin(area, used)][: 1 + kick % 2]:
+            loading.empty(n, dose, places.dose, first, chosen)
+            shut[n] = True
+        loading.descend(area, shut, dose, *rest)
+        shut[:] = False
+        for _ in range(2):
+            if not loading.descend(area, shut, dose, *rest):
+                break
+        price = float(loading.whole_price(dose, zero, first, chosen, levels, prices))
+        if price < best - 1e-6:
+            # Summed afresh, so that rounding does not pile up.
+            best, kept = price, chosen.copy()
+            kept_dose = places.dose[kept].sum(axis=0, dtype=np.float32)
+        chosen[:], dose[:] = kept, kept_dose
+    return np.flatnonzero(kept), best
 
 
 def reach_goal(
