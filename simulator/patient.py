@@ -225,7 +225,8 @@ class Patient:
         now = self._standing(needle)
         depth_mm = self._depth_mm(now)
         inside = np.linspace(0.0, depth_mm, int(depth_mm / 12.0) + 2) if depth_mm > 0.0 else np.zeros(1)
-        backwards = np.append(inside, NEEDLE_LENGTH_MM)
+        outside = np.linspace(NEEDLE_LENGTH_MM, depth_mm, 8)[:-1][::-1]
+        backwards = np.append(inside, outside)
         return np.array([self._point_and_direction(now, -float(s))[0] for s in backwards])
 
     def scanner_from_patient(self, scan_number: int) -> Floats:

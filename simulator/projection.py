@@ -215,8 +215,9 @@ def filtered(sinogram: Singles, bin_mm: float, blur_sigma_mm: float) -> Singles:
 
 
 @compiled
-def add_backprojection(
+def backproject(
     image: Singles,
+    spans: NDArray[np.int64],
     sinogram: Singles,
     weights: Singles,
     cosine: Singles,
@@ -226,17 +227,35 @@ def add_backprojection(
     t_low_mm: float,
     bin_mm: float,
 ) -> None:
-    """Smear the filtered views over ``image (rows, columns)``, in place."""
-    rows, columns = image.shape
+    """Smear the filtered views over ``image (rows, columns)``, in place.
+
+    Only columns ``spans[row, 0]`` to below ``spans[row, 1]`` are computed; what stood there is overwritten.
+    """
     last = sinogram.shape[1] - 2
+    for row in range(image.shape[0]):
+        image[row, spans[row, 0] : spans[row, 1]] = 0.0
     for view in range(len(weights)):
         line = sinogram[view]
         step = np.float32(pixel_u_mm * cosine[view] / bin_mm)
         weight = weights[view]
-        for row in range(rows):
+        for row in range(image.shape[0]):
             place = np.float32((row * pixel_v_mm * sine[view] - t_low_mm) / bin_mm)
-            for column in range(columns):
+            for column in range(spans[row, 0], spans[row, 1]):
                 at = place + step * np.float32(column)
                 i = min(max(int(at), 0), last)
                 part = at - np.float32(i)
                 image[row, column] += weight * (line[i] + part * (line[i + 1] - line[i]))
+
+
+@compiled
+def enlarged(coarse: Singles, times: int, rows: int, columns: int) -> Singles:
+    """Bilinear: pixel ``[times i, times j]`` of the result is ``coarse[i, j]``."""
+    out = np.zeros((rows, columns), dtype=np.float32)
+    for row in range(rows):
+        i, down = row // times, np.float32(row % times / times)
+        for column in range(columns):
+            j, right = column // times, np.float32(column % times / times)
+            upper = coarse[i, j] + right * (coarse[i, j + 1] - coarse[i, j])
+            lower = coarse[i + 1, j] + right * (coarse[i + 1, j + 1] - coarse[i + 1, j])
+            out[row, column] = upper + down * (lower - upper)
+    return out

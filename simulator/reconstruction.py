@@ -8,9 +8,10 @@ says what it leaves out.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulator.metal import METAL_PER_MM, SPECTRUM, WATER_PER_MM, Rods, view_angles, water_per_mm
-from simulator.projection import Singles, add_backprojection, body_lengths, filtered, metal_sinogram
+from simulator.projection import Singles, backproject, body_lengths, enlarged, filtered, metal_sinogram
 
 BIN_MM = 0.5
 RAYS_PER_BIN = 2
@@ -18,6 +19,10 @@ HEIGHT_STEP_MM = 0.32
 SCATTER = 0.0015  # of the unhindered rays, after the scanner's own correction (assumed)
 PHOTONS_PER_RAY = 2e5  # per detector row in air (assumed)
 _BODY_STEP_MM = 4.0
+_COARSE_PIXEL_MM = 2.0
+_NEAR_MM = 8.0
+
+Spans = NDArray[np.int64]
 
 
 def kernel_sigma_mm(slice_thickness_mm: float) -> float:
@@ -71,9 +76,8 @@ class MetalImager:
     def excess_hu(self, w_mm: float, body_mm: Singles, random: np.random.Generator) -> Singles:
         """HU to add to the slice at height ``w_mm``: ``(rows, columns)``."""
         rods = self.touching(w_mm)
-        image: Singles = np.zeros(self._shape, dtype=np.float32)
         if not len(rods):
-            return image
+            return np.zeros(self._shape, dtype=np.float32)
         detector_rows = max(1, round(self._thickness_mm / detector_row_mm(self._thickness_mm)))
         per_row = max(1, round(self._thickness_mm / detector_rows / HEIGHT_STEP_MM))
         heights = (np.arange(detector_rows * per_row) + 0.5) / (detector_rows * per_row) - 0.5
@@ -99,14 +103,45 @@ class MetalImager:
             PHOTONS_PER_RAY * detector_rows,
             random.standard_normal((len(self._cosine), self._bins), dtype=np.float32),
         )
-        add_backprojection(
+        views = filtered(sinogram, BIN_MM, kernel_sigma_mm(self._thickness_mm))
+        return self._image(views, self._near(rods)) * np.float32(1000.0 / water_per_mm())
+
+    def _image(self, views: Singles, near: Spans) -> Singles:
+        """Back-projected finely where ``near`` metal, where shapes matter, and coarsely where only streaks run."""
+        times = max(1, round(_COARSE_PIXEL_MM / max(self._pixel_mm)))
+        rows, columns = self._shape
+        coarse = np.zeros((rows // times + 2, columns // times + 2), dtype=np.float32)
+        everywhere = np.tile(np.array([0, coarse.shape[1]]), (coarse.shape[0], 1))
+        self._backproject(coarse, everywhere, views, times)
+        image = enlarged(coarse, times, rows, columns)
+        if times > 1:
+            self._backproject(image, near, views, 1)
+        return image
+
+    def _backproject(self, image: Singles, spans: Spans, views: Singles, times: int) -> None:
+        backproject(
             image,
-            filtered(sinogram, BIN_MM, kernel_sigma_mm(self._thickness_mm)),
+            spans,
+            views,
             self._weights,
             self._cosine.astype(np.float32),
             self._sine.astype(np.float32),
-            *self._pixel_mm,
+            self._pixel_mm[0] * times,
+            self._pixel_mm[1] * times,
             self._t_low_mm,
             BIN_MM,
         )
-        return image * np.float32(1000.0 / water_per_mm())
+
+    def _near(self, rods: Rods) -> Spans:
+        """Per row of the image the first and past-the-last column that lies near a rod."""
+        rows, columns = self._shape
+        spans = np.tile(np.array([columns, 0]), (rows, 1))
+        for first, last in rods.ends_mm[:, :, :2]:
+            count = int(np.linalg.norm(last - first) / _NEAR_MM) + 2
+            for u_mm, v_mm in np.linspace(first, last, count):
+                left, right = (int((u_mm + side * 1.5 * _NEAR_MM) / self._pixel_mm[0]) for side in (-1, 1))
+                top, bottom = (int((v_mm + side * 1.5 * _NEAR_MM) / self._pixel_mm[1]) for side in (-1, 1))
+                part = spans[max(top, 0) : max(bottom + 1, 0)]
+                part[:, 0] = np.minimum(part[:, 0], max(left, 0))
+                part[:, 1] = np.maximum(part[:, 1], min(right + 1, columns))
+        return spans
