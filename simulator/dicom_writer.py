@@ -57,7 +57,8 @@ class SeriesWriter:
 
     def write(self, index: int, hu: NDArray[np.float32], position_mm: Floats) -> None:
         """Write slice ``index`` (from 0): ``hu (rows, columns)``, its first pixel's centre at ``position_mm``."""
-        image = Dataset(self._common)  # its own table of elements; what is set below isn't in the common one
+        image = Dataset()  # not Dataset(self._common): that shares its table of elements, also between threads
+        image.update(self._common)
         taken = self.when + index * _SECONDS_PER_SLICE
         image.SOPInstanceUID = uid(self.identity, "image", index)
         image.AcquisitionDate = image.ContentDate = taken.strftime("%Y%m%d")
