@@ -94,15 +94,17 @@ class TcpPort:
     def ready(self, key: selectors.SelectorKey, selector: selectors.BaseSelector) -> bytes:
         if key.fileobj is self._listener:
             host, _ = self._listener.accept()
-            if self._host is not None:
+            if self._host is not None and self._is_still_there(self._host):
                 host.close()
                 return b""
+            self._hang_up(selector)
             host.setblocking(False)
             host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._host = host
             selector.register(host, selectors.EVENT_READ, self)
             return b""
-        assert self._host is not None
+        if key.fileobj is not self._host or self._host is None:
+            return b""  # hung up earlier in this round
         try:
             data = self._host.recv(_READ_BYTES)
         except BlockingIOError:
@@ -110,10 +112,24 @@ class TcpPort:
         except OSError:
             data = b""
         if not data:
+            self._hang_up(selector)
+        return data
+
+    @staticmethod
+    def _is_still_there(host: socket.socket) -> bool:
+        """Or it has left, and nobody has looked yet."""
+        try:
+            return host.recv(1, socket.MSG_PEEK) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def _hang_up(self, selector: selectors.BaseSelector) -> None:
+        if self._host is not None:
             selector.unregister(self._host)
             self._host.close()
             self._host = None
-        return data
 
     def write(self, data: bytes) -> None:
         if self._host is not None:
@@ -135,7 +151,11 @@ class _Theatre:
         self._handle, self._path = handle, path
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
+        try:
+            self._listener.bind(str(path))
+        except OSError as problem:
+            self._listener.close()
+            raise OSError(f"no socket can be made at {path}: {problem}") from problem
         path.chmod(0o600)
         self._listener.listen()
         self._person: socket.socket | None = None
@@ -155,7 +175,10 @@ class _Theatre:
                 person.close()
             return True
         assert self._person is not None
-        data = self._person.recv(_READ_BYTES)
+        try:
+            data = self._person.recv(_READ_BYTES)
+        except OSError:
+            return False
         *lines, self._heard = (self._heard + data).split(b"\n")
         for text in lines:
             if text.strip():

@@ -584,8 +584,8 @@ class GrblFirmware:
                 self._is_status_due = False
                 self._report_status()
             self._state = "Idle"
-            self._ok()
             self._run_startup()
+            self._ok()
         except HomingFailedError as failed:
             self._halt_all()
             self._alarm_then_restart(failed.alarm)

@@ -14,7 +14,7 @@ from simulator.grbl_settings import GrblSettings
 from simulator.physics import Profile, braking, trapezoid
 from simulator.rig_mechanics import RigMechanics, X, Y, Z
 
-PATH_STEP_MM = 1.0  # the needle in the jaw is carried in steps of at most this length
+PATH_STEP_MM = 0.9  # the needle in the jaw is carried in steps of at most this length
 RAPID = math.inf
 
 

@@ -120,6 +120,7 @@ class Template:
 
     GRIP_ACROSS_MM = 1.0
     GRIP_ALONG_MM = 2.0
+    OUT_MM = 400.0  # more than any needle's length
 
     def __init__(self, tissue: Tissue | None = None) -> None:
         self.tissue = tissue
@@ -163,6 +164,12 @@ class Template:
         self._needles[needle].z_mm -= distance_mm
         if self.tissue is not None:
             self.tissue.retract(needle, distance_mm)
+
+    def take_out(self, needle: str) -> None:
+        """A person pulls the needle out and lays it aside."""
+        if self.tissue is not None:
+            self.tissue.retract(needle, self.OUT_MM)
+        del self._needles[needle]
 
     def drop_seed(self, needle: str) -> None:
         """A seed leaves the needle's tip."""

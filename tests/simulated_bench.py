@@ -155,6 +155,7 @@ class RigBench:
             self.mechanics, self.store, np.random.default_rng(4), reset_race=reset_race
         )
         self.now_ns = 0
+        self.greeting = self.say("")
 
     def say(self, data: bytes | str, wait_s: float = 0.0) -> list[str]:
         """Send, let time pass; the lines that came back."""
