@@ -66,7 +66,7 @@ def dose_points(
             else:
                 # The mean counts the whole organ: what lies beyond the points gets next to nothing, what lies
                 # in the CTV about twice the prescription (its mean dose in an implant).
-                hottest, bound = None, (level * organ_cc - 2.0 * both_cc) / near_cc
+                hottest, bound = None, float(level * organ_cc - 2.0 * both_cc) / near_cc
             groups.append(PointGroup(start, sum(map(len, points)), hottest, bound))
 
     counts = [len(part) for part in points]

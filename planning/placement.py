@@ -175,14 +175,14 @@ def reach_goal(
 ) -> Ints:
     """Places whose target D90 (relative to the prescription, on the sampled points) reaches ``goal``.
 
-    The price of a deficit is raised while D90 stays below ``goal`` and lowered while it stays above; that of an
-    organ's excess is raised while its limit is missed.
+    The target comes first: while D90 stays below ``goal``, the price of a deficit is raised; while it stays
+    above, that of an organ's excess where its limit is missed, else that of a deficit is lowered.
 
     Returns:
-        of all rounds: the one that meets ``goal`` (or comes nearest to it), then misses the fewest limits, then
-        is the cheapest by the prices of the first round.
+        of all rounds: the one that meets ``goal`` (or comes nearest to it), then exceeds the organs' limits
+        least, then is the cheapest by the prices of the first round.
     """
-    best: tuple[tuple[float, int, float], Ints] | None = None
+    best: tuple[tuple[float, float, float], Ints] | None = None
     levels, chosen = points.levels.copy(), np.zeros(0, dtype=np.int64)
     zero = np.zeros(len(points.points_mm), dtype=np.float32)
     for _ in range(rounds):
@@ -193,12 +193,16 @@ def reach_goal(
         needles = len(np.unique(places.needle_of[chosen]))
         price = float(loading.price_of(dose, zero, points.levels))
         price += search.needle_price * needles + search.seed_price * len(chosen)
-        key = (max(0.0, goal - d90), len(missed), price)
+        excess = sum(group.metric(dose) / group.limit - 1.0 for group in missed if group.limit > 0.0)
+        key = (max(0.0, goal - d90), round(excess, 2), price)
         if best is None or key < best[0]:
             best = (key, chosen)
-        levels[1] *= np.float32(np.clip((goal / max(d90, 0.1)) ** 8, 0.5, 3.0))
+        if d90 < goal or not missed:
+            change = (goal / max(d90, 0.1)) ** 8
+            levels[1] *= np.float32(np.clip(change, 1.1, 3.0) if d90 < goal else np.clip(change, 0.5, 1.0))
+            continue
         for group in missed:
-            levels[3, group.start : group.stop] *= np.float32(2.0)
+            levels[3, group.start : group.stop] *= np.float32(1.5)
     assert best is not None
     return best[1]
 
