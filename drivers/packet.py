@@ -1,6 +1,6 @@
 """One packet of the applicator's wire: a line to bytes and back, and a stream of bytes into lines.
 
-Knows: sigil, boot, number, name, pairs, CRC, the 96 bytes (WIRE.md 1.1). Does not know: what a name means,
+Knows: sigil, boot, number, name, pairs, CRC, the longest lines (WIRE.md 1.1). Does not know: what a name means,
 what was asked, time.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from drivers.fault import DeviceMisbehaved
 
-LONGEST = 96
+LONGEST = 96  # bytes with the LF, from the host
+LONGEST_FROM_DEVICE = 128
 """Bytes of the longest packet, LF included."""
 
 STOP = b"\x18"
@@ -59,7 +60,8 @@ class Packet:
         body += "".join(f" {key}={value}" for key, value in self.pairs)
         line = body.encode("ascii", "replace")
         line += b"|%04X" % crc16(line)
-        if not _LINE.fullmatch(line) or len(line) >= LONGEST:
+        longest = LONGEST if self.sigil == ">" else LONGEST_FROM_DEVICE
+        if not _LINE.fullmatch(line) or len(line) >= longest:
             raise ValueError(f"not a packet of the wire: {line!r}")
         return line + b"\n"
 
@@ -70,8 +72,8 @@ def decode(line: bytes, port: str = "applicator") -> Packet:
     Raises:
         DeviceMisbehaved: too long, not of the form, or the CRC is wrong.
     """
-    if len(line) >= LONGEST:
-        raise DeviceMisbehaved(port, line, "a line longer than 96 bytes")
+    if len(line) >= (LONGEST if line[:1] == b">" else LONGEST_FROM_DEVICE):
+        raise DeviceMisbehaved(port, line, "a line longer than the wire allows")
     match = _LINE.fullmatch(line)
     if match is None:
         raise DeviceMisbehaved(port, line, "a line that isn't of the packet's form")
@@ -114,8 +116,8 @@ class Splitter:
         if self._skipping:
             return packets
         self._rest += rest
-        if len(self._rest) >= LONGEST:  # without its LF it is too long already
-            self.discard(DeviceMisbehaved(self._port, bytes(self._rest[:LONGEST]), "a line without an end"))
+        if len(self._rest) >= LONGEST_FROM_DEVICE:  # without its LF it is too long already
+            self.discard(DeviceMisbehaved(self._port, bytes(self._rest), "a line without an end"))
             self._rest.clear()
             self._skipping = True
         return packets

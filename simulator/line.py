@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 STOP_BYTE = 0x18
 LONGEST_LINE = 96  # bytes, with the LF
-LONGEST_REPLY = (
-    128  # a STAT reply with every field at its longest needs 102: the page's 96 is too short for it
-)
+LONGEST_REPLY = 128
 SIGILS = ">", "<", "!", "~"
 _LF = 0x0A
 _FRAMED = re.compile(rb"([><!~][\x20-\x7b\x7d\x7e]*)\|([0-9A-F]{4})\Z")

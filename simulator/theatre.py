@@ -15,8 +15,6 @@ from simulator.physics import ImpossibleByHandError
 from simulator.rig_mechanics import RigMechanics
 from simulator.scanner import ScanRequest, scan
 
-FAR_OUT_MM = 400.0  # a needle that is taken out is drawn back by more than its length
-
 
 class Theatre:
     """People and scanner of one simulated procedure."""
@@ -24,6 +22,7 @@ class Theatre:
     def __init__(self, patient: Patient, rig: RigMechanics, applicator: ApplicatorMechanics) -> None:
         self.patient = patient
         self._rig = rig
+        self._template = applicator.template
         self._applicator = applicator
         self._tips_at_delivery: dict[str, list[float]] = {}
 
@@ -47,7 +46,7 @@ class Theatre:
                 self._tips_at_delivery[needle] = [float(v) for v in self.patient.true_tip_patient_mm(needle)]
             case "uncouple_applicator":
                 self._applicator.uncouple()
-                self.patient.retract(str(request["needle"]), FAR_OUT_MM)
+                self._template.take_out(str(request["needle"]))
             case "seat_cartridge":
                 self._applicator.insert_cartridge(int(request["count"]))
             case "remove_cartridge":

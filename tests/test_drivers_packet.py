@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transcript import crc_bit_by_bit, sealed
 
 from drivers.fault import DeviceMisbehaved
-from drivers.packet import LONGEST, Packet, Splitter, crc16, decode
+from drivers.packet import Packet, Splitter, crc16, decode
 from drivers.vocabulary import why_not_of_form
 
 WIRE = (Path(__file__).parents[1] / "drivers" / "WIRE.md").read_text(encoding="utf-8")
@@ -105,15 +105,17 @@ def test_a_lower_case_checksum_is_malformed() -> None:
         decode(b"<0007:1:PING st=IDLE|4f9c")
 
 
-def test_length_limit_is_96_with_the_line_end() -> None:
-    room = LONGEST - len(sealed("<0007:1:X a="))
-    fits = Packet("<", "0007", 1, "X", (("a", "1" * room),))
-    assert len(fits.encode()) == 96
+@pytest.mark.parametrize(("sigil", "longest"), [(">", 96), ("<", 128)])
+def test_length_limit_with_the_line_end(sigil: str, longest: int) -> None:
+    """WIRE.md 1.1: 96 bytes from the host, 128 from the device."""
+    room = longest - len(sealed(f"{sigil}0007:1:X a="))
+    fits = Packet(sigil, "0007", 1, "X", (("a", "1" * room),))
+    assert len(fits.encode()) == longest
     assert Splitter().receive(fits.encode()) == [fits]
     with pytest.raises(ValueError, match="not a packet"):
-        Packet("<", "0007", 1, "X", (("a", "1" * (room + 1)),)).encode()
+        Packet(sigil, "0007", 1, "X", (("a", "1" * (room + 1)),)).encode()
     splitter = Splitter()
-    assert splitter.receive(sealed("<0007:1:X a=" + "1" * (room + 1)) + GOLDEN[0] + b"\n") == [
+    assert splitter.receive(sealed(f"{sigil}0007:1:X a=" + "1" * (room + 1)) + GOLDEN[0] + b"\n") == [
         decode(GOLDEN[0])
     ]
     assert splitter.garbage == 1
