@@ -16,7 +16,7 @@ from imaging.assignment import assign
 from imaging.sample import clip_level_hu
 from imaging.shaft import expected_contrast_hu, find_shafts, resample
 from imaging.tip import Tip, fit_tip, visible_end
-from imaging.track import Slab, Track, follow, spot_covariance, spots_hu
+from imaging.track import Slab, Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
 
@@ -121,10 +121,12 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
         return []
     clip_hu = clip_level_hu(ct)
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
-    covariance = spot_covariance(slab.frame, 1.0, float(np.sqrt(0.2 + slice_mm**2 / 12)))
+    width_mm = spot_width_mm(slab, starts, slice_mm, clip_hu)
+    covariance = spot_covariance(slab.frame, width_mm, slice_sigma_mm(slice_mm))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
     tracks = _distinct(follow(slab, starts, covariance, clip_hu, least_hu))
-    ends = [visible_end(track.ws, track.peak_hu, least_hu) for track in tracks]
+    furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
+    ends = [visible_end(track, furthest) for track in tracks]
     seen = [track.up_to(end) for track, end in zip(tracks, ends, strict=True)]
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
     tips: list[Tip] = []
@@ -137,7 +139,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
         def beside(points: Floats, others: list[Track] = others) -> Floats:
             return spots_hu(others, slab.frame, covariance, points)
 
-        tips.append(fit_tip(ct, start, towards, beside, clip_hu))
+        tips.append(fit_tip(ct, start, towards, beside, width_mm, clip_hu))
         entries.append(_at(_axis(track, near_w=entry_w), slab, entry_w))
     partner = assign(
         np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group]),

@@ -1,29 +1,32 @@
 """Where a shaft ends: the image of a half-infinite thin rod, fitted to the voxels around its end.
 
-A rod that ends at ``t`` and comes from ``-d``, seen through a Gaussian of covariance ``C = diag(sxy2, sxy2,
-sz2)``, has at ``x`` the value ``A exp(-q2/2) Phi(-s sqrt(a))`` with ``a = d C^-1 d``, ``s = d C^-1 (x-t) / a`` and
-``q2 = (x-t) C^-1 (x-t) - a s2``: derived by completing the square. Because the fit knows that the scanner clips at
-12 bits, a clipped plateau does not push the half-maximum beyond the tip. Brightness may change along the
-last millimetres (starvation), as a smooth curve through four knots.
+The rod has a Gaussian cross-section, wider across the slices than within them, and a soft edge at its end. Because
+the fit knows that the scanner clips at 12 bits, a clipped plateau does not push the half-maximum beyond the tip;
+because it allows a dark flame ahead of the tip, the flame does not pull it back. Brightness may change along
+the last millimetres (starvation), as a smooth curve through four knots.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.optimize import least_squares
-from scipy.special import ndtr
 
 from imaging.sample import across
-from planning.frame import Floats, unit
+from imaging.track import Track, slice_sigma_mm
+from planning.frame import Floats
 from planning.volume import CtVolume
 
-KNOTS_MM = np.array([-9.0, -6.0, -3.0, 0.0])
+KNOT_MM = 3.0
+MOST_LOG_HU = 9.6  # 15 kHU: more than a shaft across the slices has (CLINIC.md)
 BEHIND_MM, AHEAD_MM = 9.0, 5.0
-_PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.03, 0.03] + [0.3] * 7)
+_PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 100.0, 100.0] + [0.3] * 4)
 MOST_GAP_MM = 45.0
+STRONG_SHARE = 0.3  # of a shaft's usual height: what bone does not reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +48,30 @@ class Tip:
     good: bool
 
 
-def visible_end(ws: Floats, peak_hu: Floats, least_hu: float) -> float:
+def visible_end(track: Track, furthest_mm: float) -> float:
     """Deepest ``w`` at which a followed shaft is still seen, bridging gaps in which it is starved.
 
-    A short island far from the rest is noise or an edge: the wider the gap, the longer it must be.
+    A shaft that comes back after a gap comes back bright: an island far from the rest, short or dim, is bone, an
+    edge or noise. A dim end that hangs on to the bright part counts as shaft unless it is no brighter than its
+    background, as bone is.
     """
-    step = float(ws[1] - ws[0])
-    last, run = float(ws[0]), 0
-    for k, seen in enumerate(peak_hu > least_hu):
+    step = float(track.ws[1] - track.ws[0])
+    allowed = track.ws <= furthest_mm
+    bright = np.sort(track.peak_hu[allowed & (track.peak_hu > 0.0)])
+    if not len(bright):
+        return float(track.ws[0])
+    usual = float(np.median(bright[len(bright) // 3 :]))
+    strong = allowed & (track.peak_hu > STRONG_SHARE * usual)
+    dim = allowed & (track.peak_hu > np.maximum(0.5 * track.ground_hu, 0.0)) & (track.peak_hu > 0.0)
+    last, run = int(np.argmax(strong)), 0
+    for k, seen in enumerate(strong):
         run = run + 1 if seen else 0
-        gap = float(ws[k]) - run * step - last
-        if run and gap < MOST_GAP_MM and (gap < 1.0 or (run - 1) * step > 1.5 + 0.12 * gap):
-            last = float(ws[k])
-    return last
+        gap = (k - run - last) * step
+        if run and gap < MOST_GAP_MM and (gap < 1.0 or (run - 1) * step > 1.5 + 0.1 * gap):
+            last = k
+    while last + 1 < len(dim) and dim[last + 1]:
+        last += 1
+    return float(track.ws[last])
 
 
 def fit_tip(
@@ -65,6 +79,7 @@ def fit_tip(
     start_mm: Floats,
     direction: Floats,
     others_hu: Callable[[Floats], Floats],
+    width_mm: float,
     clip_hu: float,
 ) -> Tip:
     """Fit the end of a shaft.
@@ -74,10 +89,11 @@ def fit_tip(
         start_mm: ``(3,)`` where it seems to end, patient frame of the CT.
         direction: unit vector of the axis there, towards the tip.
         others_hu: what the other shafts add at points ``(n, 3)``.
+        width_mm: the scanner's in-plane blur, 1 sigma.
         clip_hu: level at which the scanner clipped.
     """
     for _ in range(3):  # again around the fitted end, when it lies far from where it was sought
-        tip = _fit(ct, start_mm, direction, others_hu, clip_hu)
+        tip = _fit(ct, start_mm, direction, others_hu, width_mm, clip_hu)
         moved = float((tip.point_mm - start_mm) @ direction)
         if abs(moved + 1.0) < 2.0:
             break
@@ -101,47 +117,47 @@ def _voxels(ct: CtVolume, start: Floats, direction: Floats) -> tuple[Floats, Flo
 
 
 def _fit(
-    ct: CtVolume, start: Floats, direction: Floats, others_hu: Callable[[Floats], Floats], clip_hu: float
+    ct: CtVolume,
+    start: Floats,
+    direction: Floats,
+    others_hu: Callable[[Floats], Floats],
+    width_mm: float,
+    clip_hu: float,
 ) -> Tip:
     u, v = across(direction)
     points, values = _voxels(ct, start, direction)
-    beside = others_hu(points)
     if len(points) < 40:
         return Tip(start, direction, 3.0, 0.0, False)
-    offset = points - start
+    offset = (points - start) @ np.stack([u, v, direction]).T
+    beside = others_hu(points)
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
-    guess = np.log([0.95, np.sqrt(0.2 + slice_mm**2 / 12)])
-    ground = float(np.median(values[offset @ direction > 2.0])) if np.any(offset @ direction > 2.0) else 0.0
-    ground = float(np.clip(ground, -300.0, 300.0))
+    blur = np.array([width_mm, slice_sigma_mm(slice_mm)])
+    axes = np.stack([u, v, direction])
+    ahead = (offset[:, 2] > 2.0) & (beside < 100.0)
+    ground = float(np.clip(np.median(values[ahead]), -300.0, 300.0)) if ahead.any() else 0.0
     top = max(float(np.percentile(values, 97)) - ground, 300.0)
-
-    def model(p: Floats) -> Floats:
-        tilted = unit(direction + p[3] * u + p[4] * v)
-        r = offset - (p[0] * direction + p[1] * u + p[2] * v)
-        inverse = np.exp(-2.0 * np.array([p[5], p[5], p[6]]))
-        a = float(tilted @ (inverse * tilted))
-        s = (r * inverse) @ tilted / a
-        q2 = (r * r) @ inverse - a * s * s
-        amplitude = np.exp(np.clip(np.interp(s, KNOTS_MM, p[8:12]), 0.0, 10.0))
-        value = p[7] + beside + amplitude * np.exp(-0.5 * q2) * ndtr(-s * np.sqrt(a))
-        return np.asarray(np.minimum(value, clip_hu))
-
     scale = 25.0 + 0.04 * top + 0.1 * beside
+    edge = float(np.sqrt((direction**2) @ (blur[[0, 0, 1]] ** 2)))
 
     def residual(p: Floats) -> Floats:
-        shape = (p[5:7] - guess) / (0.15, 0.2)
-        fading = np.diff(p[8:12]) / (0.5, 0.5, 0.3)
-        prior = np.concatenate([p[3:5] / 0.01, shape, [(p[7] - ground) / 150.0], fading])
-        miss = (model(p) - values) / scale
-        return np.concatenate(
-            [np.sign(miss) * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9) - 1.0)) * 3.0, prior]
-        )
+        miss = (_rod(offset, beside, axes, p, clip_hu) - values) / scale
+        robust = np.sign(miss) * 3.0 * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9.0) - 1.0))
+        prior = [
+            (p[3] - np.log(blur[0])) / 0.3,
+            (p[4] - np.log(blur[1])) / 0.2,
+            (p[5] - np.log(0.8 * edge)) / 0.3,
+            (p[6] - ground) / 150.0,
+            p[7] / 400.0,
+        ]
+        return np.concatenate([robust, prior, np.diff(p[8:12]) / (0.5, 0.4, 0.15)])
 
-    # The end that is just seen lies about 1.3 mm beyond the tip. Two starts, because a brightness that
+    # The end that is just seen lies about 1 mm beyond the tip. Two starts, because a brightness that
     # fades at the last knot can imitate an end.
     answers = []
-    for shift in (-1.3, 0.5):
-        first = np.concatenate([[shift], np.zeros(4), guess, [ground], np.full(4, np.log(1.2 * top))])
+    for shift in (-1.0, 0.7):
+        first = np.array(
+            [shift, 0.0, 0.0, *np.log(blur), np.log(0.8 * edge), ground, 0.0, *[np.log(1.2 * top)] * 4]
+        )
         answers.append(least_squares(residual, first, method="lm", max_nfev=300, x_scale=_PARAMETER_SCALE))
     answer = min(answers, key=lambda a: float(a.cost))
     p = answer.x
@@ -151,8 +167,40 @@ def _fit(
     covariance = np.linalg.pinv(jacobian.T @ jacobian) * max(chi2, 1.0)
     # neighbouring voxels share their errors (kernel, streaks): about eight of them count as one
     spread = float(np.sqrt(8.0 * np.trace(covariance[:3, :3])))
-    tilted = unit(direction + p[3] * u + p[4] * v)
     point = start + p[0] * direction + p[1] * u + p[2] * v
     peak = float(np.exp(np.clip(np.max(p[9:12]), 0.0, 10.0)))
     good = bool(answer.success and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
-    return Tip(point, tilted, min(spread, 3.0), peak + float(p[7]), good)
+    return Tip(point, direction, min(spread, 3.0), peak + float(p[6]), good)
+
+
+@njit(cache=True)
+def _rod(offset: Floats, beside: Floats, axes: Floats, p: Floats, clip_hu: float) -> Floats:
+    """The clipped image ``(n,)`` of a rod's end and what others add, at ``(n, 3)`` (u, v, along) from the start.
+
+    Parameters ``p``: shift along, u, v; log of the blur in plane, across slices, of the edge along the rod;
+    background; what lies ahead of the end in the rod's own line (a dark flame); log height at the knots.
+    """
+    out = np.empty(len(offset))
+    inverse = np.empty((2, 2))
+    in_plane, across_slices = np.exp(2.0 * p[3]), np.exp(2.0 * p[4])
+    c00 = in_plane + (across_slices - in_plane) * axes[0, 2] ** 2
+    c01 = (across_slices - in_plane) * axes[0, 2] * axes[1, 2]
+    c11 = in_plane + (across_slices - in_plane) * axes[1, 2] ** 2
+    det = c00 * c11 - c01 * c01
+    inverse[0, 0], inverse[1, 1] = c11 / det, c00 / det
+    inverse[0, 1] = -c01 / det
+    edge = np.exp(p[5]) * np.sqrt(2.0)
+    for m in range(len(offset)):
+        du, dv, s = offset[m, 0] - p[1], offset[m, 1] - p[2], offset[m, 2] - p[0]
+        spot = np.exp(
+            -0.5 * (inverse[0, 0] * du * du + 2 * inverse[0, 1] * du * dv + inverse[1, 1] * dv * dv)
+        )
+        place = min(max((s + BEHIND_MM) / KNOT_MM, 0.0), 3.0)
+        knot = min(int(place), 2)
+        share = place - knot
+        log_height = (1.0 - share) * p[8 + knot] + share * p[9 + knot]
+        height = np.exp(min(max(log_height, 0.0), MOST_LOG_HU))
+        inside = 0.5 * math.erfc(s / edge)
+        value = p[6] + beside[m] + spot * (height * inside + p[7] * (1.0 - inside))
+        out[m] = min(value, clip_hu)
+    return out

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from planning.frame import Floats
 
 REACH_MM = 2.8  # samples this near to a shaft take part
-SLOPE_STEP = 0.004  # 1 sigma change of slope per plane: a bend of R = 400 mm over 1.5 mm
+SLOPE_STEP = 0.003  # 1 sigma change of slope per plane: a bend of R = 500 mm over 1.5 mm
+MODEL_MM = 0.15  # 1 sigma of a spot's place by what the model leaves out (streaks, slices)
+WIDTHS_MM = (0.6, 0.75, 0.9, 1.05, 1.2)
+MOST_PEAK_HU = 15000.0
 NOISE_HU = 40.0
 SPILL = 0.6
 
@@ -50,16 +53,19 @@ class Track:
         sigma_mm: ``(n,)`` 1 sigma of the place, per coordinate.
         peak_hu: ``(n,)`` height of the spot above its background, unclipped; 0 where it isn't seen, or can't be
             told from another shaft's spot.
+        ground_hu: ``(n,)`` its background.
     """
 
     ws: Floats
     uv: Floats
     sigma_mm: Floats
     peak_hu: Floats
+    ground_hu: Floats
 
     def up_to(self, end_mm: float) -> Track:
         used = self.ws <= end_mm + 1e-6
-        return Track(self.ws[used], self.uv[used], self.sigma_mm[used], self.peak_hu[used])
+        parts = (self.ws, self.uv, self.sigma_mm, self.peak_hu, self.ground_hu)
+        return Track(*(part[used] for part in parts))
 
 
 def spot_covariance(frame: Floats, sigma_xy_mm: float, sigma_z_mm: float) -> Floats:
@@ -90,36 +96,93 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
     peak = np.full(count, 2000.0)
     kept: list[list[tuple[float, ...]]] = [[] for _ in range(count)]
     began = np.zeros(count, dtype=bool)
+    seen = np.ones(count, dtype=bool)
     for k, w in enumerate(slab.ws):
         fresh = ~began & (starts[:, 0] <= w + 0.5 * step)
         on = np.flatnonzero(began | fresh)
-        moved = began[on]
-        state[on[moved]] = state[on[moved]] @ move.T
-        spread[on[moved]] = move @ spread[on[moved]] @ move.T + process
+        moved = on[began[on]]
+        state[moved] = state[moved] @ move.T
+        spread[moved] = move @ spread[moved] @ move.T + process
         began[on] = True
         if not len(on):
             continue
-        place, cov, heights = _fit_plane(
-            slab.hu[k], slab.us, slab.vs, state[on, :2], spread[on, :2, :2], peak[on], inverse, clip_hu
-        )
-        spill = _spill_hu(place, heights, inverse)
-        for i, n in enumerate(on):  # the slope follows the place through their common covariance
-            peak[n] = heights[i]
+        loose = spread[on, :2, :2] + MODEL_MM**2 * np.eye(2)
+        height, height_sigma = peak[on], 150.0 + 0.5 * peak[on]  # it changes gradually
+        # Those seen up to here explain the plane first; one that has ended, or is starved, may then come back
+        # only on what they leave over: else it would take over the spot of a shaft it happens to pass.
+        alive = seen[on]
+        if alive.any() and not alive.all():
+            first = _fit_plane(
+                slab,
+                k,
+                state[on[alive], :2],
+                loose[alive],
+                height[alive],
+                height_sigma[alive],
+                inverse,
+                clip_hu,
+            )
+            expected, prior = state[on, :2].copy(), loose.copy()
+            expected[alive], prior[alive] = first.place, 1e-4 * np.eye(2)
+            height[alive], height_sigma[alive] = first.height, 0.01 * first.height + 1.0
+            fit = _fit_plane(slab, k, expected, prior, height, height_sigma, inverse, clip_hu)
+            fit.place[alive], fit.covariance[alive], fit.height[alive] = (
+                first.place,
+                first.covariance,
+                first.height,
+            )
+            fit.ground[alive] = first.ground
+        else:
+            fit = _fit_plane(slab, k, state[on, :2], loose, height, height_sigma, inverse, clip_hu)
+        spill = _spill_hu(fit.place, fit.height, inverse)
+        for i, n in enumerate(on):
+            seen[n] = fit.height[i] >= max(least_hu, spill[i])
+            peak[n] = fit.height[i] if seen[n] else min(fit.height[i], least_hu)
+            if seen[n]:  # else nothing of its own to be led by: straight on
+                state[n], spread[n] = _led_by(state[n], spread[n], loose[i], fit.place[i], fit.covariance[i])
             sigma = float(np.sqrt(0.5 * np.trace(spread[n][:2, :2])))
-            if heights[i] < max(least_hu, spill[i]):  # nothing of its own to be led by: go straight on
-                kept[n].append((w, state[n, 0], state[n, 1], sigma, 0.0))
-                continue
-            gain = spread[n][:, :2] @ np.linalg.inv(spread[n][:2, :2])
-            shift = place[i] - state[n, :2]
-            spread[n] = spread[n] - gain @ (spread[n][:2, :2] - cov[i]) @ gain.T
-            state[n] = state[n] + gain @ shift
-            sigma = float(np.sqrt(0.5 * np.trace(cov[i])))
-            kept[n].append((w, state[n, 0], state[n, 1], sigma, heights[i]))
+            kept[n].append((w, state[n, 0], state[n, 1], sigma, peak[n] * seen[n], fit.ground[i]))
     tracks = []
     for rows in kept:
-        table = np.array(rows).reshape(-1, 5)
-        tracks.append(Track(table[:, 0], table[:, 1:3], table[:, 3], table[:, 4]))
+        table = np.array(rows).reshape(-1, 6)
+        tracks.append(Track(table[:, 0], table[:, 1:3], *table[:, 3:].T))
     return tracks
+
+
+def _led_by(
+    state: Floats, spread: Floats, prior: Floats, place: Floats, covariance: Floats
+) -> tuple[Floats, Floats]:
+    """Kalman update with what the plane alone says; its error is the fit's and the model's together."""
+    information = np.linalg.inv(covariance) - np.linalg.inv(prior) + 1e-3 * np.eye(2)
+    alone = np.linalg.inv(information)
+    measured = state[:2] + alone @ np.linalg.solve(covariance, place - state[:2])
+    total = spread[:2, :2] + alone + MODEL_MM**2 * np.eye(2)
+    gain = spread[:, :2] @ np.linalg.inv(total)
+    return state + gain @ (measured - state[:2]), spread - gain @ spread[:2, :]
+
+
+def spot_width_mm(slab: Slab, starts: Floats, slice_mm: float, clip_hu: float) -> float:
+    """The scanner's in-plane blur (1 sigma), by which of a few widths the first planes are explained best."""
+    step = float(slab.ws[1] - slab.ws[0])
+    planes = [k for k, w in enumerate(slab.ws) if np.sum(np.abs(starts[:, 0] + 8.0 - w) < 7.0) > 0][::2]
+    misfit = np.zeros(len(WIDTHS_MM))
+    for m, width in enumerate(WIDTHS_MM):
+        inverse = np.linalg.inv(spot_covariance(slab.frame, width, slice_sigma_mm(slice_mm)))
+        for k in planes[:12]:
+            ahead = slab.ws[k] - starts[:, 0]
+            on = np.flatnonzero((ahead > -0.5 * step) & (ahead < 20.0))
+            if len(on):
+                places = starts[on, 1:3] + ahead[on, None] * starts[on, 3:5]
+                spread = np.tile(0.5**2 * np.eye(2), (len(on), 1, 1))
+                height = np.full(len(on), 2500.0)
+                fit = _fit_plane(slab, k, places, spread, height, 0.6 * height, inverse, clip_hu)
+                misfit[m] += fit.misfit
+    return WIDTHS_MM[int(misfit.argmin())]
+
+
+def slice_sigma_mm(slice_mm: float) -> float:
+    """Blur across the slices (1 sigma): the slice's box, a little reconstruction, the needle's own radius."""
+    return float(np.sqrt(0.2 + slice_mm**2 / 12.0))
 
 
 def _spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
@@ -130,62 +193,73 @@ def _spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
     return np.asarray(SPILL * np.max(share * heights[None], axis=1, initial=0.0))
 
 
+@dataclass(frozen=True, eq=False)
+class _PlaneFit:
+    place: Floats  # (k, 2)
+    covariance: Floats  # (k, 2, 2)
+    height: Floats  # (k,)
+    ground: Floats  # (k,)
+    misfit: float
+
+
 def _fit_plane(
-    hu: NDArray[np.float32],
-    us: Floats,
-    vs: Floats,
+    slab: Slab,
+    k: int,
     expected: Floats,
     spread: Floats,
     peak: Floats,
+    peak_sigma: Floats,
     inverse: Floats,
     clip_hu: float,
-) -> tuple[Floats, Floats, Floats]:
-    """Places ``(k, 2)``, their covariances ``(k, 2, 2)``, heights ``(k,)`` of all spots of a plane."""
+) -> _PlaneFit:
+    """All spots of plane ``k`` together: Gauss-Newton from expected places ``(n, 2)`` and heights ``(n,)``."""
     count = len(expected)
-    near = np.zeros(hu.shape, dtype=bool)
+    us, vs = slab.us, slab.vs
+    near = np.zeros(slab.hu.shape[1:], dtype=bool)
     for u, v in expected:
         i0, i1 = np.searchsorted(us, (u - REACH_MM, u + REACH_MM))
         j0, j1 = np.searchsorted(vs, (v - REACH_MM, v + REACH_MM))
         near[j0:j1, i0:i1] |= ((us[i0:i1] - u)[None, :] ** 2 + (vs[j0:j1] - v)[:, None] ** 2) < REACH_MM**2
     j, i = np.nonzero(near)
     if not len(j):
-        return expected, spread, np.zeros(count)
+        return _PlaneFit(expected, spread, np.zeros(count), np.zeros(count), 0.0)
     at = np.column_stack([us[i], vs[j]])
-    values = hu[j, i].astype(float)
-    nearest = np.linalg.norm(at[:, None] - expected[None], axis=2).argmin(axis=1)
+    values = slab.hu[k, j, i].astype(float)
+    nearest = np.sum((at[:, None] - expected[None]) ** 2, axis=2).argmin(axis=1)
     # parameters: u, v, height, background of each spot; the prior of a place is its expectation
     x = np.zeros((count, 4))
     x[:, :2] = expected
-    x[:, 2] = np.clip(peak, 300.0, 6000.0)  # a spot of height 0 would have no slope to go by
+    x[:, 2] = np.clip(peak, 300.0, MOST_PEAK_HU)  # a spot of height 0 would have no slope to go by
     x[:, 3] = 50.0
     prior = np.zeros((4 * count, 4 * count))
     for n in range(count):
         prior[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] = np.linalg.inv(spread[n])
-        prior[4 * n + 2, 4 * n + 2] = 1.0 / (150.0 + 0.5 * peak[n]) ** 2  # it changes gradually
+        prior[4 * n + 2, 4 * n + 2] = 1.0 / peak_sigma[n] ** 2
         prior[4 * n + 3, 4 * n + 3] = 1.0 / 250.0**2
     middle = x.copy()
-    middle[:, 2] = np.clip(peak, 0.0, 6000.0)
+    middle[:, 2] = np.clip(peak, 0.0, MOST_PEAK_HU)
     for _ in range(3):
-        hessian, pullback = _normal_equations(at, values, nearest, x, inverse, clip_hu)
+        hessian, pullback, misfit = _normal_equations(at, values, nearest, x, inverse, clip_hu)
         hessian += prior
         pullback += prior @ (middle - x).ravel()
         change = np.linalg.solve(hessian, pullback).reshape(count, 4)
         change[:, :2] = np.clip(change[:, :2], -0.5, 0.5)
         x = x + change
-        x[:, 2] = np.clip(x[:, 2], 0.0, 15000.0)
+        x[:, 2] = np.clip(x[:, 2], 0.0, MOST_PEAK_HU)
     covariance = np.linalg.inv(hessian)
     blocks = np.stack([covariance[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] for n in range(count)])
-    return x[:, :2], blocks, x[:, 2]
+    return _PlaneFit(x[:, :2], blocks, x[:, 2], x[:, 3], misfit)
 
 
 @njit(cache=True)
 def _normal_equations(
     at: Floats, values: Floats, nearest: NDArray[np.int64], x: Floats, inverse: Floats, clip_hu: float
-) -> tuple[Floats, Floats]:
-    """Gauss-Newton matrix ``(4k, 4k)`` and gradient of the robust misfit of one plane's spots ``x`` ``(k, 4)``."""
+) -> tuple[Floats, Floats, float]:
+    """Gauss-Newton matrix ``(4k, 4k)``, gradient and robust misfit of one plane's spots ``x`` ``(k, 4)``."""
     count = len(x)
     hessian = np.zeros((4 * count, 4 * count))
     gradient = np.zeros(4 * count)
+    misfit = 0.0
     near = np.empty(count, dtype=np.int64)
     slope = np.empty((count, 3))
     for m in range(len(at)):
@@ -211,6 +285,7 @@ def _normal_equations(
             continue  # both clipped: nothing to learn; where only the model is, it must be able to come down
         sigma = NOISE_HU + 0.06 * max(0.0, min(model, 3000.0))
         weight = 1.0 / (sigma**2 * (1.0 + (residual / (4.0 * sigma)) ** 2))
+        misfit += np.log(1.0 + (residual / (4.0 * NOISE_HU)) ** 2)
         own = 4 * nearest[m] + 3
         hessian[own, own] += weight
         gradient[own] += weight * residual
@@ -223,7 +298,7 @@ def _normal_equations(
                 for b in range(n_near):
                     for j in range(3):
                         hessian[row, 4 * near[b] + j] += weight * slope[a, i] * slope[b, j]
-    return hessian, gradient
+    return hessian, gradient, misfit
 
 
 def spots_hu(tracks: list[Track], frame: Floats, covariance: Floats, points_mm: Floats) -> Floats:
