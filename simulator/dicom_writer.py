@@ -57,7 +57,9 @@ class SeriesWriter:
 
     def write(self, index: int, hu: NDArray[np.float32], position_mm: Floats) -> None:
         """Write slice ``index`` (from 0): ``hu (rows, columns)``, its first pixel's centre at ``position_mm``."""
-        image = Dataset()  # not Dataset(self._common): that shares its table of elements, also between threads
+        image = (
+            Dataset()
+        )  # not Dataset(self._common): that shares its table of elements, also between threads
         image.update(self._common)
         taken = self.when + index * _SECONDS_PER_SLICE
         image.SOPInstanceUID = uid(self.identity, "image", index)
@@ -102,6 +104,8 @@ class SeriesWriter:
         image.DeidentificationMethod = "simulated images of a research CT"
         if patient.get("BodyPartExamined"):
             image.BodyPartExamined = patient.BodyPartExamined
+        else:
+            image.Laterality = patient.get("Laterality", "")  # demanded where the body part isn't told
         image.SliceThickness = _decimal(self.slice_thickness_mm)
         image.SpacingBetweenSlices = _decimal(self.slice_thickness_mm)
         image.KVP = "120"

@@ -144,6 +144,7 @@ def metal_sinogram(
     out = np.zeros((views, bins), dtype=np.float32)
     lengths = np.zeros((3, bins * rays))
     lost = np.zeros((energies, bins))
+    seen_lost = np.zeros((energies, bins))
     ray_mm = bin_mm / rays
     first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
     share = 1.0 / (w_mm.shape[1] * rays)
@@ -179,8 +180,17 @@ def metal_sinogram(
                             lost[e, k // rays] += 1.0 - math.exp(-path)
                     lengths[:, k] = 0.0
                 low_bin, high_bin = min(low_bin, low_ray // rays), max(high_bin, high_ray // rays)
+            low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, bins - 1)
+            for e in range(energies):  # focal spot and detector element see a window about two bins wide
+                before = 0.0
+                for k in range(low_bin, high_bin + 1):
+                    here = lost[e, k]
+                    after = lost[e, k + 1] if k < high_bin else 0.0
+                    seen_lost[e, k] = share * (0.25 * before + 0.5 * here + 0.25 * after)
+                    before = here
+                    lost[e, k] = 0.0
             for k in range(low_bin, high_bin + 1):
-                if lost[0, k] == 0.0:
+                if seen_lost[0, k] == 0.0:
                     continue
                 place = (t_low_mm + k * bin_mm - body_t_low_mm) / body_bin_mm
                 i = min(max(int(place), 0), body_mm.shape[1] - 2)
@@ -190,8 +200,7 @@ def metal_sinogram(
                 for e in range(energies):
                     through = spectrum[e] * math.exp(-water_per_mm[e] * body)
                     unhindered += through
-                    missing += through * lost[e, k] * share
-                    lost[e, k] = 0.0
+                    missing += through * seen_lost[e, k]
                 floor = scatter * unhindered
                 seen = max(unhindered - missing, 0.0) + floor
                 extra = max(1.0 / seen - 1.0 / (unhindered + floor), 0.0) / photons

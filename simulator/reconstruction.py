@@ -16,7 +16,7 @@ from simulator.projection import Singles, backproject, body_lengths, enlarged, f
 BIN_MM = 0.5
 RAYS_PER_BIN = 2
 HEIGHT_STEP_MM = 0.32
-SCATTER = 0.0015  # of the unhindered rays, after the scanner's own correction (assumed)
+SCATTER = 0.001  # of the unhindered rays, after the scanner's own correction (assumed)
 PHOTONS_PER_RAY = 2e5  # per detector row in air (assumed)
 _BODY_STEP_MM = 4.0
 _COARSE_PIXEL_MM = 2.0
@@ -27,7 +27,7 @@ Spans = NDArray[np.int64]
 
 def kernel_sigma_mm(slice_thickness_mm: float) -> float:
     """Blur of the reconstruction kernel: sharp for thin slices, soft for thick ones (fitted to CLINIC.md)."""
-    return float(np.interp(slice_thickness_mm, (1.25, 2.5), (0.54, 0.8)))
+    return float(np.interp(slice_thickness_mm, (1.25, 2.5), (0.41, 0.72)))
 
 
 def detector_row_mm(slice_thickness_mm: float) -> float:
