@@ -16,6 +16,7 @@ from drivers import rig_language as r
 
 RETRACTION_SPEED_UM_S = 5000
 """Drawing the needle back in tissue: 5 mm/s (assumed)."""
+_ANSWERS = (CommandDone, CommandFailed, SeedDropped)
 _MOVING = ("Run", "Home", "Jog", "Hold", "Door")
 
 
@@ -74,9 +75,9 @@ def rig_events(heard: Iterable[r.RigEvent], pending: c.Command | None) -> list[E
                 told.append(DeviceFaulted("rig", event.sentence))
             case _:
                 continue
-        if isinstance(told[-1], CommandDone | CommandFailed):
+        if isinstance(told[-1], _ANSWERS):
             number = None
-    return told
+    return _answers_first(told)
 
 
 def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | None) -> list[Event]:
@@ -119,9 +120,14 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
                 told.append(DeviceFaulted("applicator", "the e-stop loop is open"))
             case _:
                 continue
-        if isinstance(told[-1], CommandDone | CommandFailed | SeedDropped):
+        if isinstance(told[-1], _ANSWERS):
             number = None
-    return told
+    return _answers_first(told)
+
+
+def _answers_first(told: list[Event]) -> list[Event]:
+    """What became of a command is taken in before what else came with it: a jam's outcome before its latch."""
+    return sorted(told, key=lambda event: not isinstance(event, _ANSWERS))
 
 
 def device_facts(rig: r.RigState, applicator: a.ApplicatorState) -> DeviceFacts:

@@ -70,7 +70,7 @@ class Operator(Protocol):
 class Scanner(Protocol):
     """Where CTs come from, and their analysis."""
 
-    def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
+    def scan(self, command: RequestScan, procedure: Procedure, /) -> tuple[ScanAnalysed | ScanUnusable, int]:
         """What the CT shows, and how many ns of the procedure's clock it took."""
 
 

@@ -1,6 +1,7 @@
 """The journal: append-only, chained, found out when touched."""
 
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_what_is_appended_is_read_back_in_order_and_chained(tmp_path: Path) -> N
     records = list(read_journal(tmp_path / "j.sqlite"))
     assert [r.number for r in records] == [1, 2, 3, 4, 5]
     assert [r.body["number"] for r in records] == [0, 1, 2, 3, 4]
-    assert all(b.previous == a.digest for a, b in zip(records, records[1:], strict=False))
+    assert all(b.previous == a.digest for a, b in pairwise(records))
     assert records[-1].digest == journal.digest
     assert verify(tmp_path / "j.sqlite") is None
 
