@@ -7,7 +7,7 @@ needle that isn't seen is reported as unseen, one that nobody planned as unplann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -24,6 +24,7 @@ SIDE_MM = 14.0  # looked at beside the outermost expected axis
 BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
 OUTSIDE_MM = 40.0  # looked at outside the skin
 AXIS_MM = 60.0  # length over which a needle's arc is fitted
+FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
 GROUP_DEG = 5.0  # needles this parallel are followed together
 
 
@@ -127,19 +128,22 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     tracks = _distinct(follow(slab, starts, covariance, clip_hu, least_hu))
     furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
     ends = [visible_end(track, furthest) for track in tracks]
-    seen = [track.up_to(end) for track, end in zip(tracks, ends, strict=True)]
+    seen = [track.up_to(end) for track, (end, _) in zip(tracks, ends, strict=True)]
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
     tips: list[Tip] = []
     entries: list[Floats] = []
     for k, track in enumerate(seen):
         axis = _axis(track)
-        start, towards = _at(axis, slab, ends[k]), _towards(axis, slab, ends[k])
+        end, sharp = ends[k]
+        start, towards = _at(axis, slab, end), _towards(axis, slab, end)
         others = [other for n, other in enumerate(seen) if n != k]
 
         def beside(points: Floats, others: list[Track] = others) -> Floats:
             return spots_hu(others, slab.frame, covariance, points)
 
-        tips.append(fit_tip(ct, start, towards, beside, width_mm, clip_hu))
+        tip = fit_tip(ct, start, towards, beside, width_mm, clip_hu)
+        unsure_mm = float(np.hypot(tip.sigma_mm, 0.0 if sharp else FADED_MM))
+        tips.append(replace(tip, direction=towards, sigma_mm=unsure_mm))
         entries.append(_at(_axis(track, near_w=entry_w), slab, entry_w))
     partner = assign(
         np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group]),
@@ -155,7 +159,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
             FoundNeedle(
                 None if index is None else group[index].name,
                 tip.point_mm,
-                _towards(_axis(seen[k]), slab, ends[k]),
+                tip.direction,
                 entries[k],
                 tip.sigma_mm,
                 tip.shaft_hu,

@@ -26,7 +26,7 @@ MOST_LOG_HU = 9.6  # 15 kHU: more than a shaft across the slices has (CLINIC.md)
 BEHIND_MM, AHEAD_MM = 9.0, 5.0
 _PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 100.0, 100.0] + [0.3] * 4)
 MOST_GAP_MM = 45.0
-STRONG_SHARE = 0.3  # of a shaft's usual height: what bone does not reach
+STRONG_SHARE = 0.45  # of a shaft's usual height: what bone and haze do not reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,30 +48,33 @@ class Tip:
     good: bool
 
 
-def visible_end(track: Track, furthest_mm: float) -> float:
-    """Deepest ``w`` at which a followed shaft is still seen, bridging gaps in which it is starved.
+def visible_end(track: Track, furthest_mm: float) -> tuple[float, bool]:
+    """Deepest ``w`` at which a followed shaft is still seen, and whether it ends there as a tip does.
 
-    A shaft that comes back after a gap comes back bright: an island far from the rest, short or dim, is bone, an
-    edge or noise. A dim end that hangs on to the bright part counts as shaft unless it is no brighter than its
-    background, as bone is.
+    A shaft that comes back after a gap comes back bright: what is short or dim is bone, an edge, or the haze between
+    starved needles. A tip is a sharp drop; behind it nothing dim is believed. Where the shaft fades instead, its dim
+    end is followed as far as it stands out, and the end is not sure.
     """
     step = float(track.ws[1] - track.ws[0])
     allowed = track.ws <= furthest_mm
     bright = np.sort(track.peak_hu[allowed & (track.peak_hu > 0.0)])
     if not len(bright):
-        return float(track.ws[0])
+        return float(track.ws[0]), False
     usual = float(np.median(bright[len(bright) // 3 :]))
-    strong = allowed & (track.peak_hu > STRONG_SHARE * usual)
-    dim = allowed & (track.peak_hu > np.maximum(0.5 * track.ground_hu, 0.0)) & (track.peak_hu > 0.0)
+    height = np.where(allowed, track.peak_hu, 0.0)
+    strong = height > STRONG_SHARE * usual
     last, run = int(np.argmax(strong)), 0
     for k, seen in enumerate(strong):
         run = run + 1 if seen else 0
         gap = (k - run - last) * step
         if run and gap < MOST_GAP_MM and (gap < 1.0 or (run - 1) * step > 1.5 + 0.1 * gap):
             last = k
-    while last + 1 < len(dim) and dim[last + 1]:
+    after = height[min(last + 2, len(height) - 1)]
+    sharp = bool(after < 0.35 * height[max(last - 2, 0) : last + 1].max())
+    dim = height > np.maximum(0.07 * usual, 0.5 * track.ground_hu)
+    while not sharp and last + 1 < len(dim) and dim[last + 1]:
         last += 1
-    return float(track.ws[last])
+    return float(track.ws[last]), sharp
 
 
 def fit_tip(

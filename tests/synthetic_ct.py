@@ -168,8 +168,8 @@ def add_needles(
         gain = np.ones_like(s)
         if poor:
             for _ in range(int(rng.integers(1, 3))):
-                middle, half = rng.uniform(0, needle.depth_mm), rng.uniform(3, 8)
-                gain = np.minimum(gain, 1 - (1 - floor) / (1 + (np.abs(s - middle) / half) ** 8))
+                middle, half = rng.uniform(0, needle.depth_mm), rng.uniform(5, 14)
+                gain = np.minimum(gain, 1 - (1 - floor) / (1 + (np.abs(s - middle) / half) ** 4))
         centre = needle.at(s)
         disc = _cross_section(0.635, needle.direction)
         points = (centre[:, None, :] + disc[None, :, :]).reshape(-1, 3)
