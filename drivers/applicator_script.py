@@ -73,7 +73,7 @@ Script = Generator[Step, Packet | None, ApplicatorEvent]
 Questions = Generator[Step, Packet | None, Packet]
 
 
-class Refusal(Exception):  # noqa: N818
+class Refusal(Exception):
     """The device answered ERR."""
 
     def __init__(self, packet: Packet) -> None:
@@ -82,11 +82,11 @@ class Refusal(Exception):  # noqa: N818
         self.extra = {key: value for key, value in packet.pairs if key != "code"}
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """A stop came first."""
 
 
-class BrokenOff(Exception):  # noqa: N818
+class BrokenOff(Exception):
     """What was begun didn't end as it should; the message says how. ``stop``: it may still go on."""
 
     def __init__(self, sentence: str, *, stop: bool = False) -> None:

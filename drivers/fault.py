@@ -6,7 +6,7 @@ Knows: which port, which bytes, and one sentence for a person. Does not know: wh
 from __future__ import annotations
 
 
-class DeviceMisbehaved(Exception):  # noqa: N818  (named by what it says)
+class DeviceMisbehaved(Exception):
     """A device or its cable did something it must not.
 
     Attributes:

@@ -109,11 +109,11 @@ class Board:
 Script = Generator[Turn, list[Line], RigEvent]
 
 
-class NotDone(Exception):  # noqa: N818
+class NotDone(Exception):
     """Refused by the board before anything moved."""
 
 
-class BrokenOff(Exception):  # noqa: N818
+class BrokenOff(Exception):
     """Begun and not ended as it should. ``stop``: the rig may be in motion or in a wrong place."""
 
     def __init__(self, sentence: str, *, stop: bool = False) -> None:
@@ -121,7 +121,7 @@ class BrokenOff(Exception):  # noqa: N818
         self.stop = stop
 
 
-class Silent(Exception):  # noqa: N818
+class Silent(Exception):
     """The board doesn't answer any more."""
 
 

@@ -27,7 +27,10 @@ class Grid:
 
     def centres_mm(self, axis: int) -> Floats:
         """Voxel-centre coordinates along patient axis 0 (x), 1 (y) or 2 (z)."""
-        return self.origin_mm[axis] + self.spacing_mm[axis] * np.arange(self.shape[2 - axis])
+        centres: Floats = self.origin_mm[axis] + self.spacing_mm[axis] * np.arange(
+            self.shape[2 - axis], dtype=float
+        )
+        return centres
 
     def index_of(self, points_mm: ArrayLike) -> Floats:
         """Fractional array indices ``(..., 3)`` in the order (z, y, x) of points ``(..., 3)`` in (x, y, z)."""
@@ -36,7 +39,8 @@ class Grid:
 
     def point_of(self, indices: ArrayLike) -> Floats:
         """Points ``(..., 3)`` in mm of fractional array indices ``(..., 3)`` in the order (z, y, x)."""
-        return np.asarray(indices, dtype=float)[..., ::-1] * self.spacing_mm + np.asarray(self.origin_mm)
+        points: Floats = np.asarray(indices, dtype=float)[..., ::-1] * self.spacing_mm + self.origin_mm
+        return points
 
     def box(self, low_mm: ArrayLike, high_mm: ArrayLike) -> tuple[slice, slice, slice]:
         """Array slices (z, y, x) of the voxels whose centres lie between two corners, clipped to the grid."""

@@ -1,7 +1,8 @@
 """The simulated operating room in a process of its own: ``python -m simulator.bench SPEC``.
 
 SPEC is a JSON file: ``case``, ``patient_from_rig``, ``population`` (of ErrorPopulation), ``seed``, ``folder`` (gets the
-pseudo-terminals ``rig`` and ``applicator`` and the socket ``theatre``) and ``speed``. Ends when the person at the socket leaves.
+pseudo-terminals ``rig`` and ``applicator`` and the socket ``theatre``) and ``speed``. Ends when the person at the
+socket leaves.
 """
 
 from __future__ import annotations

@@ -108,6 +108,7 @@ class Patient:
         self._held: str | None = None
         self._memory = _Memory()
         self._seeds: list[TrueSeed] = []
+        self._skin_z_mm: dict[tuple[float, float], float | None] = {}
 
     def _random(self, *purpose: str | int) -> np.random.Generator:
         """A generator per purpose, so that the order in which devices act doesn't reshuffle the errors."""
@@ -192,6 +193,12 @@ class Patient:
         Skin is where the line passes -300 HU with mostly body in the 15 mm behind it: not a mask's sheet or
         the couch's shell.
         """
+        guide = (round(x_mm, 3), round(y_mm, 3))
+        if guide not in self._skin_z_mm:
+            self._skin_z_mm[guide] = self._find_skin_z_mm(x_mm, y_mm)
+        return self._skin_z_mm[guide]
+
+    def _find_skin_z_mm(self, x_mm: float, y_mm: float) -> float | None:
         step_mm = 0.25
         z = np.arange(_SEARCH_MM[0], _SEARCH_MM[1], step_mm)
         line = np.column_stack([np.full_like(z, x_mm), np.full_like(z, y_mm), z])

@@ -1,7 +1,7 @@
 """A simulated operating room without CT, for tests of the controller.
 
 Real drivers and firmware, plain tissue, and a scanner that tells the truth with a little noise:
-``Room(plan, seed=..., setup_mm=..., own_mm=..., repeats=...).session(folder).run()`` plays the procedure in virtual time.
+``Room(plan, seed=..., setup_mm=..., own_mm=...).session(folder).run()`` plays the procedure in virtual time.
 """
 
 from __future__ import annotations
