@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simulator.rehearsal import RehearsalOptions
 
 _NOTICE = "Research and training software, not a medical device, not for clinical use."
+_BY_PROTOCOL = "[default: the site protocol's]"
 _EXIT_STATUSES = """\b
 Exit status:
     0  completed, every goal and tolerance met
@@ -67,13 +68,9 @@ def seedguide() -> None:
     "--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance: same seed, same run."
 )
 @click.option("--target", metavar="NAME", help="Structure that is the target.  [default: the one named GTV]")
-@click.option("--margin-mm", default=5.0, show_default=True, type=_Finite(0, 30), help="CTV = target + this.")
-@click.option(
-    "--rx-gy", default=120.0, show_default=True, type=_Finite(0, 1000, min_open=True), help="Prescription."
-)
-@click.option(
-    "--activity-mci", default=0.65, show_default=True, type=_Finite(0, 10, min_open=True), help="Of one seed."
-)
+@click.option("--margin-mm", type=_Finite(0, 30), help=f"CTV = target + this.  {_BY_PROTOCOL}")
+@click.option("--rx-gy", type=_Finite(0, 1000, min_open=True), help=f"Prescribed D90.  {_BY_PROTOCOL}")
+@click.option("--activity-mci", type=_Finite(0, 10, min_open=True), help=f"Of one seed.  {_BY_PROTOCOL}")
 @click.option(
     "--protocol", default="head-and-neck", show_default=True, help="Site protocol: its name or its file."
 )
@@ -109,13 +106,14 @@ def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any)
     folder = OutputFolder.take(out, overwrite=overwrite, case=case)
     try:
         status = _play(case, folder, quiet=quiet, chosen=chosen)
-    except AskedWrongly:
-        folder.give_back()
-        raise
     except KeyboardInterrupt:
         folder.keep()
         raise
     except Exception as problem:
+        if isinstance(problem, AskedWrongly) and not (folder.path / "journal.sqlite").exists():
+            folder.give_back()
+            raise
+        # Once there is a journal the procedure has begun: its record stays, whatever went wrong.
         raise _InternalFaultError(_logged(problem, folder)) from problem
     folder.keep()
     return status

@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from controller.result import ProcedureResult
-from planning.dvh import StructureStatistics
-from planning.site_protocol import SiteProtocol, matches
+from imaging.deviation import TOLERANCE_MM
 
-TOLERANCE_MM = 2.0
-"""Of a needle's tip, from Jiang et al. 2021 (Front Oncol 11:645077): adjusted when it deviates by more."""
 FOUND_SHARE = 0.98
 """Of the delivered seeds that the last CT must show (the project's own goal)."""
 CONTROL_D90_GY = 90.0
@@ -45,7 +42,7 @@ class Goal:
 def judge(result: ProcedureResult) -> tuple[Goal, ...]:
     """The goals of a procedure in the order of the procedure; those it never came to are not met."""
     needles = result.final.needles
-    within = sum(n.deviation is not None and n.deviation.verdict == "within" for n in needles)
+    within = sum(n.deviation is not None and n.deviation.total_mm <= TOLERANCE_MM for n in needles)
     planned = len(result.plan.seeds)
     found = sum(seed.found_mm is not None for seed in result.seeds)
     rx = result.plan.prescription_gy
@@ -94,32 +91,3 @@ def exit_status(result: ProcedureResult, goals: tuple[Goal, ...]) -> ExitStatus:
     if result.status == "held":
         return ExitStatus.HELD
     return ExitStatus.COMPLETED if all(goal.met for goal in goals) else ExitStatus.GOAL_MISSED
-
-
-@dataclass(frozen=True)
-class JudgedLimit:
-    """An organ's dose beside a limit of the site protocol, and where the limit comes from."""
-
-    wanted: str
-    reached: str
-    source: str
-    met: bool
-
-
-def organ_limits(
-    protocol: SiteProtocol | None, name: str, statistics: StructureStatistics, prescription_gy: float
-) -> tuple[JudgedLimit, ...]:
-    """The limits the protocol sets for the structure of this name; a figure the structure lacks sets none."""
-    judged = []
-    for limit in protocol.limits if protocol is not None else ():
-        value = getattr(statistics, limit.metric)
-        if not matches(name, limit.names) or value is None:
-            continue
-        bound = limit.limit(prescription_gy)
-        metric, _, unit = limit.metric.rpartition("_")
-        unit = "%" if unit == "pct" else "Gy"
-        sign, met = ("≥", value >= bound) if limit.bound == "at_least" else ("≤", value <= bound)
-        judged.append(
-            JudgedLimit(f"{metric.upper()} {sign} {bound:g} {unit}", f"{value:.1f} {unit}", limit.source, met)
-        )
-    return tuple(judged)

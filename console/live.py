@@ -22,10 +22,10 @@ from rich.text import Text
 
 from controller.result import Progress
 from controller.snapshot import NeedleStatus, Snapshot
-from imaging.deviation import Deviation
+from imaging.deviation import Deviation, Verdict
 
-SYMBOL = {"within": "✓", "beyond": "✗", "cannot tell": "?"}
-STYLE = {"within": "green", "beyond": "bold red", "cannot tell": "yellow"}
+SYMBOL = {Verdict.WITHIN: "✓", Verdict.BEYOND: "✗", Verdict.CANNOT_TELL: "?"}
+STYLE = {Verdict.WITHIN: "green", Verdict.BEYOND: "bold red", Verdict.CANNOT_TELL: "yellow"}
 
 
 class Screen(Console):
@@ -55,7 +55,8 @@ class ProcedureView:
         self._step_seconds: dict[int, float] = {}
         self._latest: Progress | None = None
         self._snapshot: Snapshot | None = None
-        self._printed: dict[str, str] = {}
+        self._text = ""
+        self._told: dict[str, Deviation] = {}
         self._live: Live | None = None
 
     def __enter__(self) -> ProcedureView:
@@ -82,7 +83,7 @@ class ProcedureView:
             self._print_news(progress)
 
     def _enter_step(self, index: int) -> None:
-        if index != self._step_index:
+        if index >= 0 and index != self._step_index:  # held and stopped are no steps: the last one stays
             now_s = self._clock()
             if self._step_index is not None:
                 spent = self._step_seconds.get(self._step_index, 0.0)
@@ -91,15 +92,13 @@ class ProcedureView:
 
     def _print_news(self, progress: Progress) -> None:
         """One line per piece of news, for logs: no cursor movement, no repetition."""
-        lines = [] if self._printed.get("text") == progress.text else [progress.text]
-        self._printed["text"] = progress.text
+        lines = [] if self._text == progress.text else [progress.text]
+        self._text = progress.text
         for needle in progress.snapshot.needles if progress.snapshot is not None else ():
-            if needle.deviation is not None:
+            if needle.deviation is not None and self._told.get(needle.name) != needle.deviation:
+                self._told[needle.name] = needle.deviation
                 where = f"  needle {needle.name} ({needle.hole}), try {needle.attempt}"
-                line = f"{where}: {in_words(needle.deviation)}"
-                if self._printed.get(needle.name) != line:
-                    self._printed[needle.name] = line
-                    lines.append(line)
+                lines.append(f"{where}: {in_words(needle.deviation)}")
         for line in lines:
             self._screen.print(
                 f"{self._clock() - self._start_s:7.1f} s  {line}", markup=False, highlight=False
@@ -130,11 +129,11 @@ class ProcedureView:
         table = Table.grid(padding=(0, 1))
         for index, words in enumerate(snapshot.steps):
             spent = self._step_seconds.get(index, 0.0)
-            if index == snapshot.step_index:
+            if index == self._step_index:
                 spent += self._clock() - self._step_since_s
-                mark, style = "▶", "bold"
+                mark, style = ("■", "bold red") if snapshot.step_index < 0 else ("▶", "bold")
             else:
-                mark, style = ("✓", "green") if index < snapshot.step_index else ("·", "dim")
+                mark, style = ("✓", "green") if index < (self._step_index or 0) else ("·", "dim")
             table.add_row(mark, Text(words), f"{spent:.1f} s" if spent else "", style=style)
         return table
 
@@ -187,7 +186,7 @@ def in_words(deviation: Deviation) -> str:
     return (
         f"tip {deviation.total_mm:.1f} mm off (lateral {deviation.lateral_mm:.1f}, "
         f"depth {deviation.depth_mm:+.1f}, angle {deviation.angle_deg:.1f}°, ± {deviation.sigma_mm:.1f}): "
-        f"{SYMBOL[deviation.verdict]} {deviation.verdict}"
+        f"{SYMBOL[deviation.verdict]} {deviation.verdict.value}"
     )
 
 
@@ -199,7 +198,7 @@ def _deviation_cells(deviation: Deviation | None) -> list[Text | str]:
         f"{deviation.lateral_mm:.1f}",
         f"{deviation.depth_mm:+.1f}",
         f"{deviation.angle_deg:.1f}",
-        Text(f"{SYMBOL[deviation.verdict]} {deviation.verdict}", style=STYLE[deviation.verdict]),
+        Text(f"{SYMBOL[deviation.verdict]} {deviation.verdict.value}", style=STYLE[deviation.verdict]),
     ]
 
 
@@ -207,4 +206,4 @@ def _settled(needle: NeedleStatus) -> bool:
     """Nothing is to be done about this needle now."""
     if needle.seeds_delivered:
         return needle.seeds_delivered == needle.seeds_planned
-    return needle.deviation is not None and needle.deviation.verdict == "within"
+    return needle.deviation is not None and needle.deviation.verdict is Verdict.WITHIN

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ from controller.result import ProcedureResult, RoundRecord
 from planning.plan import PlannedNeedle
 from planning.volume import CtVolume
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "seedguide",

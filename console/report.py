@@ -12,8 +12,9 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from console.goals import TOLERANCE_MM, Goal, organ_limits
+from console.goals import Goal
 from console.live import SYMBOL, in_words
 from console.pictures import overview_picture, png, svg
 from console.plots import DvhCurve, deviation_picture, dvh_picture
@@ -29,12 +30,15 @@ from console.slices import (
     target_slices_mm,
 )
 from controller.result import DoseResult, ProcedureResult, RoundRecord
+from imaging.deviation import TOLERANCE_MM, Verdict
 from planning.dicom import read_ct
 from planning.dvh import StructureStatistics, dvh_curve
 from planning.frame import Floats
+from planning.goals import Goal as OrganGoal
+from planning.goals import judge_goals
 from planning.plan import PlannedNeedle, Point
 from planning.site_protocol import SiteProtocol
-from planning.volume import CtVolume
+from planning.volume import CtVolume, Grid
 
 TARGET_COLUMNS = (
     ("D90", "Gy", "d90_gy"),
@@ -43,7 +47,7 @@ TARGET_COLUMNS = (
     ("V200", "%", "v200_pct"),
 )
 ORGAN_COLUMNS = (("D2cc", "Gy", "d2cc_gy"), ("D0.1cc", "Gy", "d01cc_gy"))
-_CSS = {"within": "good", "beyond": "bad", "cannot tell": "unsure"}
+_CSS = {Verdict.WITHIN: "good", Verdict.BEYOND: "bad", Verdict.CANNOT_TELL: "unsure"}
 _ROUND_WORDS = {
     "reference": "reference needles",
     "needles": "all seed needles",
@@ -160,14 +164,14 @@ def _identity(result: ProcedureResult, goals: Sequence[Goal]) -> dict[str, Any]:
 def _doses(result: ProcedureResult, protocol: SiteProtocol | None) -> dict[str, Any]:
     names = list(result.planned.statistics)
     judged = result.delivered or result.planned
-    limits = {
-        name: organ_limits(protocol, name, judged.statistics[name], result.plan.prescription_gy)
-        for name in names
-    }
+    limits: dict[str, list[OrganGoal]] = {name: [] for name in names}
+    for goal in judge_goals(protocol, judged.statistics, result.plan.prescription_gy) if protocol else ():
+        limits[goal.name].append(goal)
     return {
+        "judged_for": "the plan" if result.delivered is None else "the delivered dose",
         "target_columns": [column[:2] for column in TARGET_COLUMNS],
         "organ_columns": [column[:2] for column in ORGAN_COLUMNS],
-        "targets": [_dose_row(result, name, TARGET_COLUMNS) for name in names if name in TARGETS],
+        "targets": [(_dose_row(result, name, TARGET_COLUMNS), limits[name]) for name in TARGETS],
         "organs": [
             (_dose_row(result, name, ORGAN_COLUMNS), limits[name]) for name in names if name not in TARGETS
         ],
@@ -212,7 +216,7 @@ def _round_text(record: RoundRecord) -> str:
         return (
             words + "The seeds were searched in this CT, and the delivered dose computed from where they lie."
         )
-    within = sum(deviation.verdict == "within" for _, deviation in record.deviations)
+    within = sum(deviation.total_mm <= TOLERANCE_MM for _, deviation in record.deviations)
     words += f"{within} of {len(record.deviations)} needles within {TOLERANCE_MM:g} mm."
     corrected = ", ".join(record.corrected)
     return words + (f" Corrected then: {corrected}." if corrected else " None corrected.")
@@ -248,7 +252,9 @@ def _curves(result: ProcedureResult) -> list[DvhCurve]:
     levels_gy = np.linspace(0.0, 3.0 * result.plan.prescription_gy, 241)
 
     def curve(name: str, dose: DoseResult) -> Floats:
-        return dvh_curve(name, masks[name], dose.dose_gy, anatomy.grid, levels_gy, dose_grid=dose.grid)
+        return dvh_curve(
+            name, _mask_on(masks[name], anatomy.grid, dose.grid), dose.dose_gy, dose.grid, levels_gy
+        )
 
     organs = sorted(
         (name for name in statistics if name not in TARGETS), key=lambda n: -_hottest_gy(statistics[n])
@@ -262,6 +268,14 @@ def _curves(result: ProcedureResult) -> list[DvhCurve]:
         )
         for name in ["GTV", "CTV", *organs[:6]]
     ]
+
+
+def _mask_on(mask: NDArray[np.bool_], grid: Grid, other: Grid) -> NDArray[np.bool_]:
+    """The mask at the voxels of another grid with the same axes: what lies outside that grid is left out."""
+    z, y, x = (
+        np.rint((other.centres_mm(a) - grid.origin_mm[a]) / grid.spacing_mm[a]).astype(int) for a in (2, 1, 0)
+    )
+    return np.asarray(mask[np.ix_(z, y, x)])
 
 
 def _hottest_gy(statistics: StructureStatistics) -> float:

@@ -100,7 +100,9 @@ def deviations_in_words(deviations: Sequence[Deviation | None]) -> str:
     totals = np.array([deviation.total_mm for deviation in seen])
     verdicts = [deviation.verdict for deviation in seen]
     counts = ", ".join(
-        f"{SYMBOL[verdict]} {verdicts.count(verdict)} {verdict}" for verdict in SYMBOL if verdict in verdicts
+        f"{SYMBOL[verdict]} {verdicts.count(verdict)} {verdict.value}"
+        for verdict in SYMBOL
+        if verdict in verdicts
     )
     return f"tip {totals.mean():.1f} mm mean, {totals.max():.1f} mm largest; {counts}"
 
