@@ -7,7 +7,7 @@ needle that isn't seen is reported as unseen, one that nobody planned as unplann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -15,7 +15,7 @@ from numpy.polynomial import polynomial
 from imaging.assignment import assign
 from imaging.sample import clip_level_hu
 from imaging.shaft import expected_contrast_hu, find_shafts, resample
-from imaging.tip import Tip, fit_tip, visible_end
+from imaging.tip import End, fit_tip, visible_end
 from imaging.track import Slab, Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
@@ -25,6 +25,8 @@ BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
 OUTSIDE_MM = 40.0  # looked at outside the skin
 AXIS_MM = 60.0  # length over which a needle's arc is fitted
 FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
+FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
+UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 GROUP_DEG = 5.0  # needles this parallel are followed together
 
 
@@ -125,48 +127,70 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     width_mm = spot_width_mm(slab, starts, slice_mm, clip_hu)
     covariance = spot_covariance(slab.frame, width_mm, slice_sigma_mm(slice_mm))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
-    tracks = _distinct(follow(slab, starts, covariance, clip_hu, least_hu))
+    tracks = _distinct(follow(slab, starts, covariance, slice_mm, clip_hu, least_hu), slice_mm)
     furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
     ends = [visible_end(track, furthest) for track in tracks]
-    seen = [track.up_to(end) for track, (end, _) in zip(tracks, ends, strict=True)]
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
-    tips: list[Tip] = []
-    entries: list[Floats] = []
+    planned_entry = np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group])
+    planned_tip = np.array([needle.tip_mm for needle in group])
+    entries = np.array(
+        [
+            _at(_axis(track.up_to(end.w_mm), entry_w), slab, entry_w)
+            for track, end in zip(tracks, ends, strict=True)
+        ]
+    )
+    places = np.array(
+        [_at(_axis(track.up_to(end.w_mm)), slab, end.w_mm) for track, end in zip(tracks, ends, strict=True)]
+    )
+    partner = assign(planned_entry, planned_tip, entries, places, direction)
+    reach = [
+        _believed_end(end, None if n is None else float(planned_tip[n] @ direction))
+        for end, n in zip(ends, partner, strict=True)
+    ]
+    seen = [track.up_to(w) for track, (w, _) in zip(tracks, reach, strict=True)]
+    usual = [end.usual_hu for end, n in zip(ends, partner, strict=True) if n is not None]
+    least_usual = UNPLANNED_SHARE * (float(np.median(usual)) if usual else expected_contrast_hu(slice_mm))
+    needles = []
     for k, track in enumerate(seen):
-        axis = _axis(track)
-        end, sharp = ends[k]
-        start, towards = _at(axis, slab, end), _towards(axis, slab, end)
-        others = [other for n, other in enumerate(seen) if n != k]
+        n = partner[k]
+        if n is None and ends[k].usual_hu < least_usual:
+            continue
+        others = [other for m, other in enumerate(seen) if m != k]
 
         def beside(points: Floats, others: list[Track] = others) -> Floats:
             return spots_hu(others, slab.frame, covariance, points)
 
-        tip = fit_tip(ct, start, towards, beside, width_mm, clip_hu)
-        unsure_mm = float(np.hypot(tip.sigma_mm, 0.0 if sharp else FADED_MM))
-        tips.append(replace(tip, direction=towards, sigma_mm=unsure_mm))
-        entries.append(_at(_axis(track, near_w=entry_w), slab, entry_w))
-    partner = assign(
-        np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group]),
-        np.array([needle.tip_mm for needle in group]),
-        np.array(entries),
-        np.array([tip.point_mm for tip in tips]),
-        direction,
-    )
-    needles = []
-    for k, tip in enumerate(tips):
-        index = partner[k]
+        axis, (w, sigma_mm) = _axis(track), reach[k]
+        tip = fit_tip(ct, _at(axis, slab, w), _towards(axis, slab, w), beside, width_mm, clip_hu)
         needles.append(
             FoundNeedle(
-                None if index is None else group[index].name,
+                None if n is None else group[n].name,
                 tip.point_mm,
-                tip.direction,
+                _towards(axis, slab, w),
                 entries[k],
-                tip.sigma_mm,
+                float(np.hypot(tip.sigma_mm, sigma_mm)),
                 tip.shaft_hu,
-                float(np.mean(seen[k].peak_hu > least_hu)),
+                float(np.mean(track.peak_hu[track.ws >= entry_w] > least_hu))
+                if track.ws[-1] > entry_w
+                else 1.0,
             )
         )
     return needles
+
+
+def _believed_end(end: End, planned_w: float | None) -> tuple[float, float]:
+    """Where a shaft is taken to end, and the sigma that choice adds, mm.
+
+    A sharp end is the tip. Only if it lies far too shallow, and something dim leads on from it to where the tip should
+    be, the dim part is taken for starved shaft. A shaft that fades ends somewhere in its dim part, likeliest where
+    it was planned. In both cases the depth is not sure, and sigma says so.
+    """
+    if planned_w is not None and planned_w - end.w_mm > FAR_SHALLOW_MM and end.dim_mm - end.w_mm > 4.0:
+        return min(end.dim_mm, planned_w + 4.0), 2.0 * FADED_MM
+    if end.sharp:
+        return end.w_mm, 0.0
+    likely = end.dim_mm if planned_w is None else float(np.clip(planned_w, end.w_mm, end.dim_mm))
+    return likely, max(FADED_MM, 0.3 * (end.dim_mm - end.w_mm))
 
 
 def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
@@ -181,14 +205,14 @@ def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
     return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
 
 
-def _distinct(tracks: list[Track]) -> list[Track]:
+def _distinct(tracks: list[Track], slice_mm: float) -> list[Track]:
     """Without those that only follow another one from where they began (the longer is kept)."""
     kept: list[Track] = []
     for track in sorted(tracks, key=lambda t: float(t.ws[0])):
         for other in kept:
             half = track.ws >= np.median(track.ws)
             place = np.column_stack([np.interp(track.ws[half], other.ws, other.uv[:, i]) for i in (0, 1)])
-            if np.median(np.linalg.norm(track.uv[half] - place, axis=1)) < 0.9:
+            if np.median(np.linalg.norm(track.uv[half] - place, axis=1)) < max(0.9, 0.6 * slice_mm):
                 break
         else:
             kept.append(track)

@@ -24,7 +24,7 @@ from planning.volume import CtVolume, Grid
 LOW_HU, HIGH_HU = -250.0, 700.0
 METAL_HU = 1700
 METAL_MARGIN_MM = 4.0
-LEVELS = ((5.0, 6000, 40), (2.5, 20000, 25), (1.2, 60000, 20))  # blur mm, points, iterations
+LEVELS = ((5.0, 6000, 40), (2.5, 20000, 25), (1.2, 40000, 20))  # blur mm, points, iterations
 PARTS = 8
 LEAST_SIMILARITY = 0.80
 MOST_SHIFT_MM, MOST_TURN_DEG = 40.0, 15.0
@@ -117,7 +117,7 @@ def _judged(system: _System, found: RigidTransform, start: RigidTransform) -> Re
     centre_in_scan = found.apply(system.centre)
     shifts = []
     for part in range(PARTS):
-        other = system.without(part).solve(found, 6)
+        other = system.without(part).solve(found, 4)
         shifts.append(other.apply(system.centre) - centre_in_scan)
     spread = np.array(shifts)
     variance = (PARTS - 1) / PARTS * np.sum((spread - spread.mean(axis=0)) ** 2)

@@ -62,15 +62,22 @@ def find_shafts(ct: CtVolume, slab: Slab) -> Floats:
     Returns:
         ``(k, 5)``: w, u, v (mm, slab frame) and slopes du/dw, dv/dw of each.
     """
-    expected = expected_contrast_hu(max(ct.grid.spacing_mm[2], ct.slice_thickness_mm))
+    slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
+    expected = expected_contrast_hu(slice_mm)
     dots = _dots(slab, max(LEAST_DOT_HU, 0.05 * expected))
-    runs = _cut_where_two_meet(_tracklets(dots))
+    runs = _cut_where_two_meet(_tracklets(dots, slice_mm))
+    shafts = [np.concatenate([runs[k] for k in chain]) for chain in _joined(runs, slice_mm)]
+    shafts = [
+        shaft
+        for shaft in shafts
+        if len(shaft) * AXIAL_STEP_MM >= 12.0 and np.percentile(shaft[:, 3], 80) >= DOT_SHARE * expected
+    ]
+    outside = [shaft for shaft in shafts if _comes_from_outside(ct, slab, shaft)]
+    parted = [s for s in shafts if not any(s is o for o in outside) and _parts_from_one_of(s, outside)]
     starts = []
-    for chain in _joined(runs):
-        shaft = np.concatenate([runs[k] for k in chain])
-        if _is_needle(ct, slab, shaft, DOT_SHARE * expected):
-            line, _ = _line(shaft[:10])
-            starts.append([shaft[0, 2], *(np.array((1.0, shaft[0, 2])) @ line), *line[1]])
+    for shaft in outside + parted:
+        line, _ = _line(shaft[:10])
+        starts.append([shaft[0, 2], *(np.array((1.0, shaft[0, 2])) @ line), *line[1]])
     return np.array(starts).reshape(-1, 5)
 
 
@@ -102,8 +109,9 @@ def _dots(slab: Slab, least_hu: float) -> list[Floats]:
     return [table[k == plane] for plane in range(len(ws))]
 
 
-def _tracklets(dots: list[Floats]) -> list[Floats]:
+def _tracklets(dots: list[Floats], slice_mm: float) -> list[Floats]:
     """Dots that continue each other from plane to plane: straight runs of at least four, ``(n, 4)`` each."""
+    gate_mm = max(0.7, 0.5 * slice_mm)  # a shaft climbs through thick slices in steps
     finished: list[list[Floats]] = []
     open_runs: list[list[Floats]] = []
     for plane in dots:
@@ -119,7 +127,7 @@ def _tracklets(dots: list[Floats]) -> list[Floats]:
             back = distance.argmin(axis=0)
             for n, run in enumerate(open_runs):
                 m = int(nearest[n])
-                if distance[n, m] < 0.7 and back[m] == n:
+                if distance[n, m] < gate_mm and back[m] == n:
                     run.append(plane[m])
                     taken[m] = True
                     still.append(run)
@@ -131,7 +139,7 @@ def _tracklets(dots: list[Floats]) -> list[Floats]:
         open_runs = still
     finished.extend(open_runs)
     runs = [np.array(run) for run in finished if len(run) >= 4]
-    return [run for run in runs if _straight(run)]
+    return [run for run in runs if _straight(run, slice_mm)]
 
 
 def _cut_where_two_meet(runs: list[Floats]) -> list[Floats]:
@@ -158,14 +166,14 @@ def _line(run: Floats) -> tuple[Floats, Floats]:
     return np.asarray(line, dtype=float), np.asarray(miss, dtype=float)
 
 
-def _straight(run: Floats) -> bool:
+def _straight(run: Floats, slice_mm: float) -> bool:
     line, miss = _line(run)
     length = run[-1, 2] - run[0, 2]
-    allowed = 0.35 + length**2 / (16.0 * LEAST_RADIUS_MM)
+    allowed = 0.28 * max(slice_mm, 1.25) + length**2 / (16.0 * LEAST_RADIUS_MM)
     return bool(np.hypot(*line[1]) < MOST_SLOPE and np.sqrt(np.mean(miss**2)) < allowed)
 
 
-def _joined(runs: list[Floats]) -> list[list[int]]:
+def _joined(runs: list[Floats], slice_mm: float) -> list[list[int]]:
     """Chains of tracklets (indices, in order), joined across gaps by one assignment over all of them."""
     count = len(runs)
     if not count:
@@ -183,10 +191,17 @@ def _joined(runs: list[Floats]) -> list[list[int]]:
             one, other = (np.array((1.0, middle)) @ fit[0] for fit in (ends[a], starts[b]))
             miss = float(np.linalg.norm(one - other))
             lever = 0.5 * gap + 0.25 * 12 * AXIAL_STEP_MM
-            spread = [0.2 / (len(r[-12:]) ** 1.5 / 3.5 * AXIAL_STEP_MM) for r in (first, second)]
-            sigma = np.hypot(0.3, lever * np.hypot(*spread)) + gap**2 / (8.0 * LEAST_RADIUS_MM)
+            spread = [
+                0.16 * max(slice_mm, 1.25) / (len(r[-12:]) ** 1.5 / 3.5 * AXIAL_STEP_MM)
+                for r in (first, second)
+            ]
+            sigma = np.hypot(0.24 * max(slice_mm, 1.25), lever * np.hypot(*spread)) + gap**2 / (
+                8.0 * LEAST_RADIUS_MM
+            )
             turn = float(np.linalg.norm(ends[a][0][1] - starts[b][0][1]))
-            turn_sigma = np.hypot(0.02, np.hypot(*spread)) + (gap + 15.0) / (3.0 * LEAST_RADIUS_MM)
+            turn_sigma = np.hypot(0.016 * max(slice_mm, 1.25), np.hypot(*spread)) + (gap + 15.0) / (
+                3.0 * LEAST_RADIUS_MM
+            )
             value = (miss / sigma) ** 2 + (turn / turn_sigma) ** 2 + gap / 15.0
             if miss < 2.5 and value < 12.0:
                 cost[a, b] = value
@@ -204,10 +219,10 @@ def _joined(runs: list[Floats]) -> list[list[int]]:
     return chains
 
 
-def _is_needle(ct: CtVolume, slab: Slab, shaft: Floats, least_hu: float) -> bool:
-    """Bright enough, long enough, and coming from outside the skin (or from outside the picture)."""
-    if len(shaft) * AXIAL_STEP_MM < 12.0 or float(np.percentile(shaft[:, 3], 80)) < least_hu:
-        return False
+def _comes_from_outside(ct: CtVolume, slab: Slab, shaft: Floats) -> bool:
+    """Whether a shaft begins in the air, or at the edge of what is looked at, as bone and teeth do not."""
+    if shaft[0, 2] < slab.ws[0] + 4.0 * AXIAL_STEP_MM:
+        return True
     line, _ = _line(shaft[:16])
     w = np.arange(shaft[0, 2] - 25.0, shaft[0, 2] + 0.1, 1.0)
     uv = np.column_stack([np.ones(len(w)), w]) @ line
@@ -218,4 +233,16 @@ def _is_needle(ct: CtVolume, slab: Slab, shaft: Floats, least_hu: float) -> bool
     around = back[:, None] + 5.0 * (
         np.cos(ring)[:, None] * slab.frame[0] + np.sin(ring)[:, None] * slab.frame[1]
     )
-    return bool(np.any(np.median(sample_hu(ct, around), axis=1) < SKIN_HU))
+    return bool(np.any(np.percentile(sample_hu(ct, around), 30, axis=1) < SKIN_HU))
+
+
+def _parts_from_one_of(shaft: Floats, others: list[Floats]) -> bool:
+    """Whether a long shaft begins beside one that comes from outside: two that were one dot up to there."""
+    if len(shaft) * AXIAL_STEP_MM < 18.0:
+        return False
+    first = shaft[0]
+    for other in others:
+        near = np.abs(other[:, 2] - first[2]) < 2.0 * AXIAL_STEP_MM
+        if near.any() and np.linalg.norm(other[near, :2] - first[:2], axis=1).min() < MEETING_MM + 0.8:
+            return bool(np.median(shaft[:, 3]) > 0.4 * np.median(other[:, 3]))
+    return False

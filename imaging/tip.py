@@ -48,20 +48,35 @@ class Tip:
     good: bool
 
 
-def visible_end(track: Track, furthest_mm: float) -> tuple[float, bool]:
-    """Deepest ``w`` at which a followed shaft is still seen, and whether it ends there as a tip does.
+@dataclass(frozen=True)
+class End:
+    """Where a followed shaft ends, as ``w`` in mm.
+
+    Attributes:
+        w_mm: its deepest bright place.
+        sharp: whether it drops there as a tip does; a shaft that fades may go on unseen.
+        dim_mm: how far something dim goes on in its line: starved shaft, or the haze between needles.
+        usual_hu: its usual height.
+    """
+
+    w_mm: float
+    sharp: bool
+    dim_mm: float
+    usual_hu: float
+
+
+def visible_end(track: Track, furthest_mm: float) -> End:
+    """Find the deepest place at which a followed shaft is still seen, bridging gaps in which it is starved.
 
     A shaft that comes back after a gap comes back bright: what is short or dim is bone, an edge, or the haze between
-    starved needles. A tip is a sharp drop; behind it nothing dim is believed. Where the shaft fades instead, its dim
-    end is followed as far as it stands out, and the end is not sure.
+    starved needles. Nothing beyond ``furthest_mm`` is believed.
     """
     step = float(track.ws[1] - track.ws[0])
-    allowed = track.ws <= furthest_mm
-    bright = np.sort(track.peak_hu[allowed & (track.peak_hu > 0.0)])
+    height = np.where(track.ws <= furthest_mm, track.peak_hu, 0.0)
+    bright = np.sort(height[height > 0.0])
     if not len(bright):
-        return float(track.ws[0]), False
+        return End(float(track.ws[0]), False, float(track.ws[0]), 0.0)
     usual = float(np.median(bright[len(bright) // 3 :]))
-    height = np.where(allowed, track.peak_hu, 0.0)
     strong = height > STRONG_SHARE * usual
     last, run = int(np.argmax(strong)), 0
     for k, seen in enumerate(strong):
@@ -71,10 +86,11 @@ def visible_end(track: Track, furthest_mm: float) -> tuple[float, bool]:
             last = k
     after = height[min(last + 2, len(height) - 1)]
     sharp = bool(after < 0.35 * height[max(last - 2, 0) : last + 1].max())
-    dim = height > np.maximum(0.07 * usual, 0.5 * track.ground_hu)
-    while not sharp and last + 1 < len(dim) and dim[last + 1]:
-        last += 1
-    return float(track.ws[last]), sharp
+    dim = height > np.maximum(0.05 * usual, 0.5 * track.ground_hu)
+    tail = last
+    while tail + 1 < len(dim) and dim[tail + 1]:
+        tail += 1
+    return End(float(track.ws[last]), sharp, float(track.ws[tail]), usual)
 
 
 def fit_tip(

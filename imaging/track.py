@@ -19,9 +19,10 @@ from planning.frame import Floats
 
 REACH_MM = 2.8  # samples this near to a shaft take part
 SLOPE_STEP = 0.003  # 1 sigma change of slope per plane: a bend of R = 500 mm over 1.5 mm
-MODEL_MM = 0.15  # 1 sigma of a spot's place by what the model leaves out (streaks, slices)
+MODEL_SHARE = 0.12  # of the slice thickness: 1 sigma of a spot's place by what the model leaves out
 WIDTHS_MM = (0.6, 0.75, 0.9, 1.05, 1.2)
 MOST_PEAK_HU = 15000.0
+LEADING_SHARE = 0.2  # of its usual height a spot needs to lead its track: haze and streaks have less
 NOISE_HU = 40.0
 SPILL = 0.6
 
@@ -74,17 +75,21 @@ def spot_covariance(frame: Floats, sigma_xy_mm: float, sigma_z_mm: float) -> Flo
     return np.asarray(frame[:2] @ blur @ frame[:2].T)
 
 
-def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least_hu: float) -> list[Track]:
+def follow(
+    slab: Slab, starts: Floats, covariance: Floats, slice_mm: float, clip_hu: float, least_hu: float
+) -> list[Track]:
     """Follow shafts from where they start to the end of the slab.
 
     Args:
         slab: the resampled scan.
         starts: ``(k, 5)``: w, u, v (mm) and slopes du/dw, dv/dw of each shaft where it is first seen.
         covariance: ``(2, 2)`` of a spot, mm2.
+        slice_mm: thickness of the slices.
         clip_hu: level at which the scanner clipped.
         least_hu: least height of a spot that counts as seen.
     """
     count = len(starts)
+    model_mm = MODEL_SHARE * slice_mm
     step = float(slab.ws[1] - slab.ws[0])
     inverse = np.asarray(np.linalg.inv(covariance), dtype=float)
     state = starts[:, 1:5].copy()
@@ -97,6 +102,7 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
     kept: list[list[tuple[float, ...]]] = [[] for _ in range(count)]
     began = np.zeros(count, dtype=bool)
     seen = np.ones(count, dtype=bool)
+    usual = np.zeros(count)
     for k, w in enumerate(slab.ws):
         fresh = ~began & (starts[:, 0] <= w + 0.5 * step)
         on = np.flatnonzero(began | fresh)
@@ -106,7 +112,7 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
         began[on] = True
         if not len(on):
             continue
-        loose = spread[on, :2, :2] + MODEL_MM**2 * np.eye(2)
+        loose = spread[on, :2, :2] + model_mm**2 * np.eye(2)
         height, height_sigma = peak[on], 150.0 + 0.5 * peak[on]  # it changes gradually
         # Those seen up to here explain the plane first; one that has ended, or is starved, may then come back
         # only on what they leave over: else it would take over the spot of a shaft it happens to pass.
@@ -136,12 +142,16 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
             fit = _fit_plane(slab, k, state[on, :2], loose, height, height_sigma, inverse, clip_hu)
         spill = _spill_hu(fit.place, fit.height, inverse)
         for i, n in enumerate(on):
-            seen[n] = fit.height[i] >= max(least_hu, spill[i])
+            height_hu = fit.height[i] if fit.height[i] >= max(least_hu, spill[i]) else 0.0
+            seen[n] = height_hu > LEADING_SHARE * usual[n]
             peak[n] = fit.height[i] if seen[n] else min(fit.height[i], least_hu)
             if seen[n]:  # else nothing of its own to be led by: straight on
-                state[n], spread[n] = _led_by(state[n], spread[n], loose[i], fit.place[i], fit.covariance[i])
+                usual[n] = max(0.97 * usual[n], height_hu)
+                state[n], spread[n] = _led_by(
+                    state[n], spread[n], loose[i], fit.place[i], fit.covariance[i], model_mm
+                )
             sigma = float(np.sqrt(0.5 * np.trace(spread[n][:2, :2])))
-            kept[n].append((w, state[n, 0], state[n, 1], sigma, peak[n] * seen[n], fit.ground[i]))
+            kept[n].append((w, state[n, 0], state[n, 1], sigma, height_hu, fit.ground[i]))
     tracks = []
     for rows in kept:
         table = np.array(rows).reshape(-1, 6)
@@ -150,13 +160,13 @@ def follow(slab: Slab, starts: Floats, covariance: Floats, clip_hu: float, least
 
 
 def _led_by(
-    state: Floats, spread: Floats, prior: Floats, place: Floats, covariance: Floats
+    state: Floats, spread: Floats, prior: Floats, place: Floats, covariance: Floats, model_mm: float
 ) -> tuple[Floats, Floats]:
     """Kalman update with what the plane alone says; its error is the fit's and the model's together."""
     information = np.linalg.inv(covariance) - np.linalg.inv(prior) + 1e-3 * np.eye(2)
     alone = np.linalg.inv(information)
     measured = state[:2] + alone @ np.linalg.solve(covariance, place - state[:2])
-    total = spread[:2, :2] + alone + MODEL_MM**2 * np.eye(2)
+    total = spread[:2, :2] + alone + model_mm**2 * np.eye(2)
     gain = spread[:, :2] @ np.linalg.inv(total)
     return state + gain @ (measured - state[:2]), spread - gain @ spread[:2, :]
 
