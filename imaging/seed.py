@@ -23,6 +23,8 @@ ROD_MM = 3.0  # silver rod of a 6711-type seed (TG-43U1)
 REACH_MM = 3.2
 NEAREST_MM = 2.0  # two rods nearer than this, or fainter together, are one
 MATCH_GATE_MM = 8.0
+PEAK_SHARE = 0.45  # of the usual height of a seed: what counts as bright
+SOFT_HU = 400.0  # seeds lie in soft tissue: half of what is around them is below this
 # Peak of a seed above tissue by slice thickness (CLINIC.md; 12 bits clip the first)
 _THICKNESS_MM = (1.25, 2.5, 5.0)
 _SEED_HU = (3000.0, 2100.0, 1150.0)
@@ -76,13 +78,13 @@ def find_seeds(
     typical = float(np.interp(slice_mm, _THICKNESS_MM, _SEED_HU))
     clip_hu = clip_level_hu(ct)
     blur = np.array([0.9**2 + 0.03, 0.9**2 + 0.03, 0.12 + slice_mm**2 / 12])
-    places = _peaks(ct, hu, grid, 0.45 * typical)
+    places = _peaks(ct, hu, grid, PEAK_SHARE * typical)
     rods = _Rods(places, _directions(places, planned, hints, ct), np.full(len(places), typical))
     for _ in range(2):
         rods = _fit(hu, grid, rods, blur, clip_hu, sweeps=8).pruned(0.3 * typical)
         rest = hu - np.minimum(rods.render(grid, blur) + 50.0, clip_hu)
         rest[(hu >= clip_hu) & (rest < 0)] = 0.0
-        more = _peaks(ct, rest.astype(np.float32), grid, 0.45 * typical, original=False)
+        more = _peaks(ct, rest.astype(np.float32), grid, PEAK_SHARE * typical, original=False)
         if not len(more):
             break
         places = np.concatenate([rods.places, more])
@@ -119,7 +121,7 @@ def match_seeds(
 def _bright_box(ct: CtVolume) -> tuple[slice, slice, slice]:
     """The part of the scan that holds everything brighter than bone."""
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
-    bright = ct.hu > 0.45 * float(np.interp(slice_mm, _THICKNESS_MM, _SEED_HU))
+    bright = ct.hu > PEAK_SHARE * float(np.interp(slice_mm, _THICKNESS_MM, _SEED_HU))
     box = []
     for axis in range(3):
         hit = np.flatnonzero(bright.any(axis=tuple(k for k in range(3) if k != axis)))
@@ -153,13 +155,14 @@ def _peaks(
         )
     places = grid.point_of(index)
     height = smooth[k, j, i]
-    if not original:
-        return places
     shell = sample_hu(ct, places[:, None] + max(3.5, 1.2 * grid.spacing_mm[2] + 2.0) * _SPHERE[None])
+    in_soft_tissue = np.median(shell, axis=1) < max(SOFT_HU, 0.15 * least_hu / PEAK_SHARE)  # teeth are not
+    if not original:
+        return places[in_soft_tissue]
     ground = np.clip(np.percentile(shell, 30, axis=1), -200.0, None)
     contrast = height - ground
     crowded = np.mean(shell > (ground + 0.5 * contrast)[:, None], axis=1)
-    return np.asarray(places[(contrast > 0.8 * least_hu) & (crowded < 0.3)])
+    return np.asarray(places[in_soft_tissue & (contrast > 0.8 * least_hu) & (crowded < 0.3)])
 
 
 def _directions(places: Floats, planned: Floats | None, hints: Floats | None, ct: CtVolume) -> Floats:

@@ -177,7 +177,8 @@ def spot_width_mm(slab: Slab, starts: Floats, slice_mm: float, clip_hu: float) -
     planes = [k for k, w in enumerate(slab.ws) if np.sum(np.abs(starts[:, 0] + 8.0 - w) < 7.0) > 0][::2]
     misfit = np.zeros(len(WIDTHS_MM))
     for m, width in enumerate(WIDTHS_MM):
-        inverse = np.linalg.inv(spot_covariance(slab.frame, width, slice_sigma_mm(slice_mm)))
+        shape = spot_covariance(slab.frame, width, slice_sigma_mm(slice_mm))
+        inverse = np.asarray(np.linalg.inv(shape), dtype=float)
         for k in planes[:12]:
             ahead = slab.ws[k] - starts[:, 0]
             on = np.flatnonzero((ahead > -0.5 * step) & (ahead < 20.0))
