@@ -86,7 +86,9 @@ class Journal:
         return self._previous
 
     def close(self) -> None:
+        """Leave one file: the write-ahead log is folded in and gone."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from planning.frame import Floats, RigidTransform, unit
 from planning.refusal import AskedWrongly
+from planning.whole_file import write_whole
 
 FORMAT = "seedguide-plan/1"
 Point = tuple[float, float, float]
@@ -205,11 +204,7 @@ class Plan:
     def save(self, path: Path) -> None:
         """Write ``path`` as a whole or not at all."""
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        write_whole(path, text.encode())
 
     @staticmethod
     def load(path: Path, *, edited: bool = False) -> Plan:
@@ -229,7 +224,9 @@ class Plan:
         try:
             plan = _from_json(body)
         except (KeyError, TypeError, ValueError) as problem:
-            raise AskedWrongly(f"{path}: a value of the plan is missing or malformed ({problem!r}).") from problem
+            raise AskedWrongly(
+                f"{path}: a value of the plan is missing or malformed ({problem!r})."
+            ) from problem
         if not edited and plan.content_hash != body.get("content_hash"):
             raise AskedWrongly(
                 f"{path}: the content was changed after the plan was made (hash differs); "

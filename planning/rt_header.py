@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -20,8 +18,8 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import DSfloat
 
-from planning.refusal import AskedWrongly
 from planning.volume import CtVolume
+from planning.whole_file import write_whole
 
 IMPLEMENTATION_UID = generate_uid(entropy_srcs=["seedguide", "implementation"])
 SERIES_NUMBER = {"RTSTRUCT": 101, "RTPLAN": 102, "RTDOSE": 103}
@@ -118,17 +116,7 @@ def save(new: FileDataset, path: Path, origin: Origin) -> str:
         AskedWrongly: the file can't be written.
     """
     uid = origin.uid(str(new.Modality), hashlib.sha256(_bytes(new, "0")).hexdigest())
-    content = _bytes(new, uid)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError as problem:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise AskedWrongly(f"{path}: can't be written ({problem.strerror}).") from problem
+    write_whole(path, _bytes(new, uid))
     return uid
 
 

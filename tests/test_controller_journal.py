@@ -83,3 +83,9 @@ def test_a_record_is_on_disk_when_append_returns(tmp_path: Path) -> None:
         (copy / name).write_bytes((tmp_path / name).read_bytes())
     assert len(list(read_journal(copy / "j.sqlite"))) == 5
     journal.close()
+
+
+def test_a_closed_journal_is_one_file_and_reading_leaves_no_other(tmp_path: Path) -> None:
+    written(tmp_path / "j.sqlite").close()
+    assert len(list(read_journal(tmp_path / "j.sqlite"))) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["j.sqlite"]
