@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,9 @@ from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case
 from planning.frame import RigidTransform
 from planning.plan import Plan, Point, rounded_point
-from planning.planner import PlanResult, make_plan
+from planning.plan_folder import insertion_day, write_plan_folder
+from planning.planner import make_plan
 from planning.refusal import AskedWrongly
-from planning.rt_objects import MaskedStructure, Origin, write_rt_dose, write_rt_plan, write_rt_structures
 from planning.site_protocol import load_site_protocol
 from planning.sources import SeedSource, load_source
 from simulator.applicator_firmware import ApplicatorFirmware
@@ -171,7 +171,7 @@ class SimulatedScanner:
         self._options = options
         self._timed = timed
         self._range_mm = _scan_range_mm(plan, anatomy)
-        self._start = _day_of(case)
+        self._start = insertion_day(case)
         self._start_pose: RigidTransform | None = None
         self.folders: dict[int, Path] = {}
         self.findings: dict[int, RescanFindings] = {}
@@ -214,15 +214,6 @@ class SimulatedScanner:
         if findings.registered:
             self._start_pose = RigidTransform.from_matrix(findings.plan_from_scan)
         return ScanAnalysed(command.number, f"scans/{name}", findings), took_ns
-
-
-def _day_of(case: Case) -> datetime:
-    """Nine o'clock on the day after the planning CT (CLINIC: 1-2 days before)."""
-    try:
-        taken = datetime.strptime(str(case.ct.attributes.get("StudyDate", "")), "%Y%m%d")
-    except ValueError:
-        taken = datetime(2000, 1, 1)
-    return taken + timedelta(days=1, hours=9)
 
 
 def _scan_range_mm(plan: Plan, anatomy: Anatomy) -> tuple[float, float]:
@@ -280,7 +271,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         )
     with watch.timed("write the plan"):
         listener(Progress("plan", "Writing plan and RT objects"))
-        _write_plan(options, case, anatomy, planned)
+        write_plan_folder(options.out, case, anatomy, planned)
     with watch.timed("procedure"), ExitStack() as stack:
         session, scanner, hands = _set_up(options, case, anatomy, planned.plan, watch, listener, stack)
         try:
@@ -410,22 +401,6 @@ def _start_bench(
         return answer
 
     return hands
-
-
-def _write_plan(options: RehearsalOptions, case: Case, anatomy: Anatomy, planned: PlanResult) -> None:
-    plan, out = planned.plan, options.out
-    plan.save(out / "plan.json")
-    origin = Origin(plan.content_hash, _day_of(case) - timedelta(hours=16))
-    structures = [
-        MaskedStructure("GTV", "GTV", anatomy.gtv),
-        MaskedStructure("CTV", "CTV", anatomy.ctv),
-        *(MaskedStructure(name, "ORGAN", mask) for name, mask in anatomy.organs.items()),
-    ]
-    on = write_rt_structures(out / "rtstruct.dcm", structures, plan, case.ct, origin=origin)
-    treatment = write_rt_plan(out / "rtplan.dcm", plan, case.ct, origin=origin, structure_set_uid=on)
-    write_rt_dose(
-        out / "rtdose.dcm", planned.dose, planned.dose_grid, case.ct, origin=origin, plan_uid=treatment
-    )
 
 
 def _rounds(
