@@ -27,6 +27,7 @@ AXIS_MM = 60.0  # length over which a needle's arc is fitted
 FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
+TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
 GROUP_DEG = 5.0  # needles this parallel are followed together
 
 
@@ -175,7 +176,13 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
                 else 1.0,
             )
         )
-    return needles
+    return [n for n in needles if n.name is not None or _is_certain(n, needles)]
+
+
+def _is_certain(stranger: FoundNeedle, needles: list[FoundNeedle]) -> bool:
+    """Whether a needle nobody planned is really one more: well seen, and not the image of a planned one."""
+    twins = [n for n in needles if n.name and np.linalg.norm(n.tip_mm - stranger.tip_mm) < TWIN_MM]
+    return not twins and stranger.sigma_mm < TWIN_MM
 
 
 def _believed_end(end: End, planned_w: float | None) -> tuple[float, float]:

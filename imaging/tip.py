@@ -184,8 +184,8 @@ def _fit(
     chi2 = float(np.sum(answer.fun[:count] ** 2) / max(count - 12, 1))
     jacobian = np.asarray(answer.jac, dtype=float)
     covariance = np.linalg.pinv(jacobian.T @ jacobian) * max(chi2, 1.0)
-    # neighbouring voxels share their errors (kernel, streaks): about eight of them count as one
-    spread = float(np.sqrt(8.0 * np.trace(covariance[:3, :3])))
+    # neighbouring voxels share their errors (kernel, streaks): about six of them count as one (measured)
+    spread = float(np.sqrt(6.0 * np.trace(covariance[:3, :3])))
     point = start + p[0] * direction + p[1] * u + p[2] * v
     peak = float(np.exp(np.clip(np.max(p[9:12]), 0.0, 10.0)))
     good = bool(answer.success and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
