@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -106,14 +107,15 @@ def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any)
     folder = OutputFolder.take(out, overwrite=overwrite, case=case)
     try:
         status = _play(case, folder, quiet=quiet, chosen=chosen)
-    except KeyboardInterrupt:
-        folder.keep()
-        raise
-    except Exception as problem:
-        if isinstance(problem, AskedWrongly) and not (folder.path / "journal.sqlite").exists():
+    except (KeyboardInterrupt, Exception) as problem:
+        # Once there is a journal the procedure has begun: its record stays, whatever went wrong.
+        begun = (folder.path / "journal.sqlite").exists()
+        if isinstance(problem, KeyboardInterrupt):
+            (folder.keep if begun else folder.give_back)()
+            raise _Interrupted(folder.path if begun else None) from None
+        if isinstance(problem, AskedWrongly) and not begun:
             folder.give_back()
             raise
-        # Once there is a journal the procedure has begun: its record stays, whatever went wrong.
         raise _InternalFaultError(_logged(problem, folder)) from problem
     folder.keep()
     return status
@@ -127,11 +129,13 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     from planning.site_protocol import load_site_protocol
     from simulator.rehearsal import rehearse as play
 
-    screen = Screen(highlight=False)
+    screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ProcedureView(screen, quiet=quiet) as view:
         result = play(_options(case, folder.path, chosen), view)
         goals = judge(result)
+        started_s = time.perf_counter()
         report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
+        result.seconds["report"] = time.perf_counter() - started_s
     print_summary(screen, result, goals, report)
     if result.status == "held":
         _say(f"held: {result.reason}")
@@ -142,6 +146,17 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     from simulator.rehearsal import RehearsalOptions
 
     return RehearsalOptions(case=case, out=out, **chosen)
+
+
+class _Interrupted(Exception):
+    """A person pressed Ctrl-C; the message says what is left."""
+
+    def __init__(self, folder: Path | None) -> None:
+        if folder is None:
+            left = "before the procedure began; nothing was written"
+        else:
+            left = f"in the middle of the procedure; its record is in {folder}"
+        super().__init__(f"interrupted {left}.")
 
 
 class _InternalFaultError(Exception):
@@ -186,7 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(_one_line(problem))
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _say("interrupted; what was written up to then stays in the output folder.")
+        _say("interrupted.")
+        return 130
+    except _Interrupted as problem:
+        _say(str(problem))
         return 130
     except _InternalFaultError as problem:
         _say(str(problem))

@@ -71,6 +71,12 @@ def judge(result: ProcedureResult) -> tuple[Goal, ...]:
             f"{found} of {planned}",
             planned > 0 and found >= FOUND_SHARE * planned,
         ),
+        Goal(
+            "Seeds in the last CT that nobody planned",
+            "0",
+            str(len(result.unplanned_seeds_mm)) if result.delivered is not None else "no last CT",
+            result.delivered is not None and not result.unplanned_seeds_mm,
+        ),
     ]
     delivered = result.delivered.statistics if result.delivered is not None else None
     for name, limit, sign in (("GTV", rx, "≥"), ("CTV", min(CONTROL_D90_GY, rx), ">")):

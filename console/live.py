@@ -101,7 +101,7 @@ class ProcedureView:
                 lines.append(f"{where}: {in_words(needle.deviation)}")
         for line in lines:
             self._screen.print(
-                f"{self._clock() - self._start_s:7.1f} s  {line}", markup=False, highlight=False
+                f"{self._clock() - self._start_s:7.1f} s  {line}", markup=False, soft_wrap=True
             )
 
     def picture(self) -> ConsoleRenderable:

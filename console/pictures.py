@@ -19,6 +19,7 @@ from console.slices import (
     draw_needle,
     draw_needles,
     draw_seeds,
+    draw_unplanned_seeds,
     found_seeds,
     target_slices_mm,
 )
@@ -30,8 +31,6 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "svg.fonttype": "none",
     "svg.hashsalt": "seedguide",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
 }
 
 
@@ -55,26 +54,26 @@ def overview_picture(
     result: ProcedureResult,
     curves: Sequence[DvhCurve],
     tolerance_mm: float,
-    first_scan: tuple[RoundRecord, CtVolume, PlannedNeedle] | None,
+    needle_scan: tuple[RoundRecord, CtVolume, PlannedNeedle] | None,
 ) -> Figure:
     """Four pictures on one sheet: slice, a needle in the first CT, deviations, DVH."""
     figure = Figure(figsize=(11.0, 7.4), layout="constrained", facecolor="white")
     (slice_axes, needle_axes), (deviation_axes, dvh_axes) = figure.subplots(2, 2)
     z_mm = target_slices_mm(result, 1)[0]
+    shown = "Planned" if result.delivered is None else "Delivered"
     draw_axial(slice_axes, result, z_mm, result.delivered or result.planned)
     draw_seeds(slice_axes, *found_seeds(result), result.plan.seed_length_mm, z_mm, FOUND)
+    draw_unplanned_seeds(slice_axes, result, z_mm)
     draw_needles(slice_axes, result.plan.needles, z_mm)
-    slice_axes.set_title("Dose of the delivered seeds (50/100/150/200 %), GTV and CTV", fontsize=9)
-    if first_scan is None:
+    slice_axes.set_title(f"{shown}: GTV, CTV, isodose 50, 100, 150, 200 %", fontsize=9)
+    if needle_scan is None:
         needle_axes.set_axis_off()
     else:
-        draw_needle(needle_axes, result, *first_scan)
+        draw_needle(needle_axes, result, *needle_scan)
         needle_axes.set_title(
-            f"CT {first_scan[0].scan_number}, needle {first_scan[2].name}: planned (+) and found (x)",
+            f"CT {needle_scan[0].scan_number}, needle {needle_scan[2].name}: planned (+) and found (x)",
             fontsize=9,
         )
     draw_deviations(deviation_axes, result, tolerance_mm)
     draw_dvh(dvh_axes, curves, result.plan.prescription_gy)
-    for axes in (deviation_axes, dvh_axes):
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -26,7 +26,7 @@ class DvhCurve:
 def deviation_picture(result: ProcedureResult, tolerance_mm: float) -> Figure:
     """First pass and final tip deviation of every needle."""
     count = len(result.final.needles)
-    figure = Figure(figsize=(max(5.0, 1.2 + 0.42 * count), 2.8), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 1.2 + 0.48 * count), 3.0), layout="constrained")
     draw_deviations(figure.subplots(), result, tolerance_mm)
     return figure
 
@@ -52,6 +52,7 @@ def draw_deviations(axes: Axes, result: ProcedureResult, tolerance_mm: float) ->
     axes.set_xlim(-0.7, len(needles) - 0.3)
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("tip deviation, mm")
+    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
         handles=[
             Line2D([], [], marker="o", mfc="white", mec="#d1495b", ls="", label="first pass"),
@@ -68,7 +69,7 @@ def draw_deviations(axes: Axes, result: ProcedureResult, tolerance_mm: float) ->
 
 def dvh_picture(curves: Sequence[DvhCurve], prescription_gy: float) -> Figure:
     """Cumulative dose-volume histograms, (planned, delivered) per structure."""
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.6, 3.9), layout="constrained")
     draw_dvh(figure.subplots(), curves, prescription_gy)
     return figure
 
@@ -87,6 +88,7 @@ def draw_dvh(axes: Axes, curves: Sequence[DvhCurve], prescription_gy: float) -> 
     axes.set_ylim(0, 101)
     axes.set_xlabel("dose, Gy")
     axes.set_ylabel("volume, %")
+    axes.spines[["top", "right"]].set_visible(False)
     handles += [
         Line2D([], [], color="#444", lw=1.4, label="planned"),
         Line2D([], [], color="#444", lw=1.4, ls=(0, (4, 2)), label="delivered"),

@@ -24,6 +24,7 @@ from console.slices import (
     PLANNED,
     SLAB_MM,
     TARGETS,
+    UNPLANNED,
     WINDOW_HU,
     axial_picture,
     needle_picture,
@@ -77,7 +78,7 @@ def write_report(
     """
     scans = [ScanPicture(record, read_ct(record.folder), worst) for record, worst in _worst_needles(result)]
     curves = _curves(result)
-    first = scans[0] if scans else None
+    first = next((scan for scan in scans if scan.record.kind == "needles"), None)
     sheet = overview_picture(
         result, curves, TOLERANCE_MM, None if first is None else (first.record, first.scan, first.needle)
     )
@@ -121,6 +122,7 @@ def _identity(result: ProcedureResult, goals: Sequence[Goal]) -> dict[str, Any]:
     final = [n.deviation.total_mm for n in result.final.needles if n.deviation is not None]
     ctv = (result.delivered or result.planned).statistics["CTV"]
     found = [seed.distance_mm for seed in result.seeds if seed.distance_mm is not None]
+    corrections = sum(len(scan.corrected) for scan in result.rounds)
     minutes, seconds = divmod(int(result.final.virtual_time_s), 60)
     return {
         "result": result,
@@ -133,10 +135,7 @@ def _identity(result: ProcedureResult, goals: Sequence[Goal]) -> dict[str, Any]:
             (f"{ctv.d90_gy:.0f} Gy", f"CTV D90 {'planned' if result.delivered is None else 'delivered'}"),
             (f"{max(final):.1f} mm" if final else "–", "largest final tip deviation"),
             (f"{result.seeds_in_journal} / {len(result.plan.seeds)}", "seeds delivered / planned"),
-            (
-                f"{len(result.rounds)} CTs, {sum(len(scan.corrected) for scan in result.rounds)}",
-                "and needle corrections",
-            ),
+            (f"{len(result.rounds)} CTs", f"and {corrections} needle corrections"),
         ),
         "seeds_note": (
             f"{len(found)} of {len(result.seeds)} found in the last CT, on average "
@@ -156,6 +155,7 @@ def _identity(result: ProcedureResult, goals: Sequence[Goal]) -> dict[str, Any]:
             *TARGETS.items(),
             ("planned seed", PLANNED),
             ("found seed", FOUND),
+            *([("seed nobody planned", UNPLANNED)] if result.unplanned_seeds_mm else []),
             *((f"{pct:.0f} %", colour) for pct, colour in ISODOSE.items()),
         ],
     }

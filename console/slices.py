@@ -20,10 +20,10 @@ from planning.plan import PlannedNeedle
 from planning.volume import CtVolume
 
 WINDOW_HU = (-160.0, 240.0)
-METAL_WINDOW_HU = (-250.0, 1800.0)
+METAL_WINDOW_HU = (-300.0, 900.0)
 ISODOSE = {50.0: "#4cc9f0", 100.0: "#f9c74f", 150.0: "#f8961e", 200.0: "#f94144"}
 TARGETS = {"GTV": "#ff4d6d", "CTV": "#ffb3c1"}
-PLANNED, FOUND = "#70e000", "#00f5ff"
+PLANNED, FOUND, UNPLANNED = "#70e000", "#00f5ff", "#ff00d4"
 SLAB_MM = 2.5
 """What lies this near to a drawn plane is drawn in it."""
 
@@ -43,6 +43,7 @@ def axial_picture(result: ProcedureResult, z_mm: float) -> Figure:
         draw_axial(axes[1], result, z_mm, result.delivered)
         draw_seeds(axes[1], planned_mm, directions, result.plan.seed_length_mm, z_mm, PLANNED)
         draw_seeds(axes[1], *found_seeds(result), result.plan.seed_length_mm, z_mm, FOUND)
+        draw_unplanned_seeds(axes[1], result, z_mm)
         axes[1].set_title("Delivered", fontsize=9)
     return figure
 
@@ -78,7 +79,7 @@ def needle_picture(
     result: ProcedureResult, record: RoundRecord, scan: CtVolume, needle: PlannedNeedle
 ) -> Figure:
     """The plane of a rescan that holds the planned needle and shows its deviation in full."""
-    figure = Figure(figsize=(6.2, 3.1), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(7.0, 3.4), layout="constrained", facecolor="white")
     draw_needle(figure.subplots(), result, record, scan, needle)
     return figure
 
@@ -120,8 +121,9 @@ def draw_needle(
     axes.set_xlim(extent[:2])
     axes.set_ylim(extent[2:])
     axes.set_aspect("equal")
-    axes.set_xlabel("mm behind the skin, along the planned needle")
-    axes.set_ylabel("mm across")
+    axes.set_xlabel("mm behind the skin, along the planned needle", fontsize=8)
+    axes.set_ylabel("mm across", fontsize=8)
+    axes.tick_params(labelsize=8)
 
 
 def target_slices_mm(result: ProcedureResult, count: int) -> list[float]:
@@ -177,6 +179,13 @@ def draw_seeds(
         if abs(centre[2] - z_mm) <= SLAB_MM:
             ends = np.array([centre - direction * length_mm / 2, centre + direction * length_mm / 2])
             axes.plot(ends[:, 0], ends[:, 1], color=colour, lw=2.6, solid_capstyle="round")
+
+
+def draw_unplanned_seeds(axes: Axes, result: ProcedureResult, z_mm: float) -> None:
+    """Seeds of the last CT that match no planned one, near the slice."""
+    for x, y, z in result.unplanned_seeds_mm:
+        if abs(z - z_mm) <= SLAB_MM:
+            axes.plot(x, y, "x", color=UNPLANNED, ms=6, mew=1.6, scalex=False, scaley=False)
 
 
 def _draw_seeds_along(
