@@ -21,10 +21,11 @@ from planning.volume import CtVolume, Grid
 
 ROD_MM = 3.0  # silver rod of a 6711-type seed (TG-43U1)
 REACH_MM = 3.2
-NEAREST_MM = 2.0  # two rods nearer than this, or fainter together, are one
+NEAREST_MM = 2.0  # two rods nearer than this are one;
+BESIDE_MM = 3.4  # nearer than this they are one if together they are no brighter than one
 MATCH_GATE_MM = 8.0
 PEAK_SHARE = 0.45  # of the usual height of a seed: what counts as bright
-SOFT_HU = 400.0  # seeds lie in soft tissue: half of what is around them is below this
+SOFT_HU = 350.0  # seeds lie in soft tissue: half of what is around them is below this
 # Peak of a seed above tissue by slice thickness (CLINIC.md; 12 bits clip the first)
 _THICKNESS_MM = (1.25, 2.5, 5.0)
 _SEED_HU = (3000.0, 2100.0, 1150.0)
@@ -92,6 +93,7 @@ def find_seeds(
         rods = _Rods(places, _directions(places, planned, hints, ct), heights)
     rods = _Rods(rods.places, _directions(rods.places, planned, hints, ct), rods.heights)
     rods = _fit(hu, grid, rods, blur, clip_hu, sweeps=6).pruned(0.3 * typical)
+    rods = rods.seed_like(ct, typical)
     partner = match_seeds(rods.places, planned)
     return tuple(
         FoundSeed(rods.places[k], rods.directions[k], float(rods.heights[k]), partner[k])
@@ -155,14 +157,20 @@ def _peaks(
         )
     places = grid.point_of(index)
     height = smooth[k, j, i]
-    shell = sample_hu(ct, places[:, None] + max(3.5, 1.2 * grid.spacing_mm[2] + 2.0) * _SPHERE[None])
-    in_soft_tissue = np.median(shell, axis=1) < max(SOFT_HU, 0.15 * least_hu / PEAK_SHARE)  # teeth are not
+    shell = _shell(ct, places)
+    in_soft_tissue = np.median(shell, axis=1) < SOFT_HU  # teeth are not
     if not original:
         return places[in_soft_tissue]
     ground = np.clip(np.percentile(shell, 30, axis=1), -200.0, None)
     contrast = height - ground
     crowded = np.mean(shell > (ground + 0.5 * contrast)[:, None], axis=1)
     return np.asarray(places[in_soft_tissue & (contrast > 0.8 * least_hu) & (crowded < 0.3)])
+
+
+def _shell(ct: CtVolume, places: Floats) -> NDArray[np.float32]:
+    """HU ``(n, 80)`` on a sphere around each place, just outside a seed."""
+    radius_mm = max(3.5, 1.2 * ct.grid.spacing_mm[2] + 2.0)
+    return sample_hu(ct, places[:, None] + radius_mm * _SPHERE[None])
 
 
 def _directions(places: Floats, planned: Floats | None, hints: Floats | None, ct: CtVolume) -> Floats:
@@ -223,12 +231,27 @@ class _Rods:
         return out
 
     def pruned(self, least_hu: float) -> _Rods:
-        keep = self.heights > least_hu
-        for n in np.argsort(-self.heights):
-            if keep[n]:
-                near = np.linalg.norm(self.places - self.places[n], axis=1) < NEAREST_MM
-                near[n] = False
-                keep[near & (self.heights <= self.heights[n])] = False
+        """Without what is too faint, and with one rod where two explain a single seed."""
+        places, heights = self.places.copy(), self.heights.copy()
+        usual = float(np.median(heights)) if len(heights) else 0.0
+        keep = heights > least_hu
+        for n in np.argsort(-heights):
+            near = np.linalg.norm(places - places[n], axis=1) if keep[n] else np.full(len(places), np.inf)
+            near[n] = np.inf
+            for m in np.flatnonzero(keep & (near < BESIDE_MM) & (heights <= heights[n])):
+                together = heights[n] + heights[m]
+                if near[m] < NEAREST_MM or together < 1.4 * usual:
+                    places[n] = (heights[n] * places[n] + heights[m] * places[m]) / together
+                    keep[m] = False
+        return _Rods(places[keep], self.directions[keep], heights[keep])
+
+    def seed_like(self, ct: CtVolume, typical_hu: float) -> _Rods:
+        """Without what is no brighter, or not in softer surroundings, than bone and teeth."""
+        if not len(self.places):
+            return self
+        ground = np.median(_shell(ct, self.places), axis=1)
+        bright = sample_hu(ct, self.places) - ground > 0.4 * typical_hu
+        keep = bright & (ground < SOFT_HU)
         return _Rods(self.places[keep], self.directions[keep], self.heights[keep])
 
 

@@ -1,0 +1,180 @@
+"""Needle detection in CT volumes whose truth is a formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_ct import (
+    TrueNeedle,
+    add_needles,
+    add_noise,
+    anatomy_hu,
+    grid_around,
+    volume,
+)
+
+from imaging.deviation import deviation
+from imaging.needle import ExpectedNeedle, NeedleFindings, find_needles
+from planning.frame import Floats, angle_between_deg, unit
+from planning.volume import CtVolume, Grid
+
+DIRECTION = unit((1.0, 0.1, 0.05))
+U = unit(np.cross(DIRECTION, (0.0, 0.0, 1.0)))
+V = np.cross(DIRECTION, U)
+
+
+def entry_at(u_mm: float, v_mm: float) -> Floats:
+    """Where the line (u, v) meets the phantom's skin."""
+    line = np.arange(-90.0, 0.0, 0.25)[:, None] * DIRECTION + u_mm * U + v_mm * V
+    inside = (line[:, 0] / 60) ** 2 + ((line[:, 1] - 0.05 * line[:, 2]) / 50) ** 2 < 1
+    return np.asarray(line[np.argmax(inside)])
+
+
+def needle_at(
+    name: str, u_mm: float, v_mm: float, depth_mm: float, **errors: float
+) -> tuple[TrueNeedle, ExpectedNeedle]:
+    """A needle aimed at (u, v, depth), with errors: du, dv at the skin, tilt_deg, deeper_mm, bend (1/mm)."""
+    entry = entry_at(u_mm, v_mm)
+    tilt = np.tan(np.radians(errors.get("tilt_deg", 0.0)))
+    true = TrueNeedle(
+        name,
+        entry + errors.get("du", 0.0) * U + errors.get("dv", 0.0) * V,
+        unit(DIRECTION + tilt * U),
+        depth_mm + errors.get("deeper_mm", 0.0),
+        errors.get("bend", 0.0) * V,
+    )
+    return true, ExpectedNeedle(name, entry + depth_mm * DIRECTION, DIRECTION, entry)
+
+
+def scan_of(
+    needles: list[TrueNeedle], slice_mm: float = 1.25, seed: int = 0, starved: float = 0.0
+) -> CtVolume:
+    rng = np.random.default_rng(seed)
+    grid = grid_around((-20, 0, 0), (120, 70, 50), (0.98, 0.98, slice_mm))
+    hu = anatomy_hu(grid)
+    add_needles(hu, grid, needles, rng, starved_share=starved)
+    add_noise(hu, rng)
+    return volume(hu, grid)
+
+
+def errors_mm(found: NeedleFindings, needles: list[TrueNeedle]) -> list[float]:
+    seen = {needle.name: needle.tip_mm for needle in found.found}
+    return [float(np.linalg.norm(seen[n.name] - n.tip_mm)) for n in needles if n.name in seen]
+
+
+@pytest.fixture(scope="module")
+def six() -> tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume]:
+    """Six needles at 7 mm pitch, each wrong in its own way."""
+    wrong = [
+        {},
+        {"du": 1.2, "tilt_deg": 2.0},
+        {"deeper_mm": 6.0},
+        {"deeper_mm": -5.0, "bend": 1 / 900},
+        {"dv": -1.0, "bend": -1 / 1500},
+        {"tilt_deg": -3.0, "deeper_mm": 2.0},
+    ]
+    pairs = [
+        needle_at(f"N{k + 1:02d}", 7.0 * (k % 3 - 1), 7.0 * (k // 3) - 3.5, 48.0 + k, **wrong[k])
+        for k in range(6)
+    ]
+    needles = [true for true, _ in pairs]
+    return needles, [expected for _, expected in pairs], scan_of(needles)
+
+
+def test_every_tip_is_found_well_below_the_tolerance(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume],
+) -> None:
+    needles, expected, ct = six
+    found = find_needles(ct, expected)
+    assert found.unseen == ()
+    assert found.unplanned == ()
+    assert [n.name for n in found.found] == [n.name for n in needles]
+    errors = errors_mm(found, needles)
+    assert np.median(errors) <= 0.4
+    assert max(errors) <= 0.8
+    for needle in needles:
+        seen = found.needle(needle.name)
+        assert seen is not None
+        assert np.linalg.norm(seen.tip_mm - needle.tip_mm) <= 2.5 * seen.sigma_mm
+        assert seen.sigma_mm < 1.0
+        assert angle_between_deg(seen.direction, needle.tip_direction) < 1.2
+
+
+def test_the_deviation_is_the_one_made(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume],
+) -> None:
+    _, expected, ct = six
+    seen = find_needles(ct, expected).needle("N03")
+    assert seen is not None
+    made = deviation(expected[2].tip_mm, expected[2].direction, seen.tip_mm, seen.direction, seen.sigma_mm)
+    assert made.depth_mm == pytest.approx(6.0, abs=0.6)
+    assert made.lateral_mm < 0.5
+
+
+def test_a_needle_that_is_not_there_is_not_guessed_and_one_that_nobody_planned_is_told(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume],
+) -> None:
+    needles, expected, ct = six
+    _, elsewhere = needle_at("N99", 26.0, 3.0, 50.0)
+    found = find_needles(ct, [*expected[1:], elsewhere])
+    assert found.unseen == ("N99",)
+    assert len(found.unplanned) == 1
+    assert np.linalg.norm(found.unplanned[0].tip_mm - needles[0].tip_mm) < 0.8
+
+
+def test_no_needle_no_finding() -> None:
+    _, expected = needle_at("N01", 0.0, 0.0, 50.0)
+    found = find_needles(scan_of([]), [expected])
+    assert found.unseen == ("N01",)
+    assert found.found == ()
+    assert find_needles(scan_of([]), []).found == ()
+
+
+def test_the_answer_moves_with_the_patient_frame(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume],
+) -> None:
+    _, expected, ct = six
+    shift = np.array([123.0, -45.0, 300.0])
+    x, y, z = (float(v) for v in np.asarray(ct.grid.origin_mm) + shift)
+    grid = Grid(ct.grid.shape, (x, y, z), ct.grid.spacing_mm)
+    moved = CtVolume(
+        ct.hu, grid, ct.frame_of_reference_uid, "s", "t", "p", "n", ct.sop_uids, ct.slice_thickness_mm
+    )
+    there = [ExpectedNeedle(e.name, e.tip_mm + shift, e.direction, e.entry_mm + shift) for e in expected]
+    for one, other in zip(find_needles(ct, expected).found, find_needles(moved, there).found, strict=True):
+        assert other.tip_mm - shift == pytest.approx(one.tip_mm, abs=0.05)
+
+
+def test_a_shaft_starved_in_the_middle_is_followed_to_its_tip() -> None:
+    true, expected = needle_at("N01", 0.0, 0.0, 55.0, tilt_deg=1.0)
+    grid = grid_around((-20, 0, 0), (120, 70, 50), (0.98, 0.98, 1.25))
+    rng = np.random.default_rng(3)
+    whole = anatomy_hu(grid)
+    add_needles(whole, grid, [true], rng)
+    bare = anatomy_hu(grid)
+    z, y, x = np.meshgrid(*(grid.centres_mm(a) for a in (2, 1, 0)), indexing="ij")
+    s = (np.stack([x, y, z], axis=-1) - true.entry_mm) @ true.direction
+    starved = np.abs(s - 28.0) < 10.0  # twenty millimetres with a fourteenth of the contrast
+    hu = np.where(starved, bare + 0.07 * (whole - bare), whole)
+    add_noise(hu, rng)
+    found = find_needles(volume(hu, grid), [expected])
+    assert found.unseen == ()
+    assert errors_mm(found, [true])[0] < 0.8
+
+
+def test_shallow_reference_needles_are_found() -> None:
+    pairs = [
+        needle_at(f"N{k}", u, 0.0, 25.0, du=3.0, deeper_mm=-2.0) for k, u in enumerate((-14.0, 0.0, 14.0))
+    ]
+    needles = [true for true, _ in pairs]
+    found = find_needles(scan_of(needles, seed=5), [expected for _, expected in pairs])
+    assert found.unseen == ()
+    assert max(errors_mm(found, needles)) < 0.8
+
+
+def test_the_same_scan_gives_the_same_answer(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume],
+) -> None:
+    _, expected, ct = six
+    one, other = find_needles(ct, expected), find_needles(ct, expected)
+    assert [tuple(n.tip_mm) for n in one.found] == [tuple(n.tip_mm) for n in other.found]

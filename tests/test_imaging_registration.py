@@ -1,0 +1,95 @@
+"""Registration of a moved phantom; the truth is the movement it was made with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_ct import TrueNeedle, add_needles, add_noise, anatomy_hu, grid_around, volume
+
+from imaging.registration import register
+from planning.frame import RigidTransform, unit
+from planning.volume import CtVolume
+
+CENTRE = np.array([-10.0, 0.0, 0.0])
+HALF = np.array([50.0, 45.0, 35.0])
+LOW, HIGH = CENTRE - HALF, CENTRE + HALF
+
+
+def scan(
+    moved: RigidTransform | None, slice_mm: float, height_mm: float, seed: int, needles: int = 0
+) -> CtVolume:
+    rng = np.random.default_rng(seed)
+    grid = grid_around((0, 0, 0), (150, 130, height_mm), (1.1, 1.1, slice_mm))
+    hu = anatomy_hu(grid, moved)
+    shafts = [
+        TrueNeedle("n", np.array([-60.0, 6.0 * k - 12, 0.0]), unit((1, 0.1, 0.1)), 55.0, np.zeros(3), 15.0)
+        for k in range(needles)
+    ]
+    add_needles(hu, grid, shafts, rng)
+    add_noise(hu, rng, 15.0)
+    return volume(hu, grid)
+
+
+@pytest.fixture(scope="module")
+def reference() -> CtVolume:
+    return scan(None, 2.5, 100.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shift", "turn", "slice_mm", "height_mm", "needles"),
+    [
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 2.5, 100.0, 0),
+        ((2.0, -1.5, 3.0), (0.5, -1.0, 0.5), 1.25, 100.0, 6),
+        ((9.0, -7.0, 8.0), (2.0, -3.0, 3.0), 1.25, 100.0, 6),
+        ((-3.0, 4.0, -2.0), (1.0, 1.0, -1.0), 1.25, 55.0, 3),
+    ],
+)
+def test_the_movement_is_found_whatever_is_new_in_the_picture(
+    reference: CtVolume,
+    shift: tuple[float, ...],
+    turn: tuple[float, ...],
+    slice_mm: float,
+    height_mm: float,
+    needles: int,
+) -> None:
+    moved = RigidTransform.from_rotation_vector(turn, shift, CENTRE)
+    rescan = scan(moved, slice_mm, height_mm, 2, needles)
+    found = register(rescan, reference, box_low_mm=LOW, box_high_mm=HIGH)
+    assert found.succeeded, found.reason
+    points = CENTRE + np.random.default_rng(3).normal(0.0, 15.0, (100, 3))
+    errors = np.linalg.norm(found.reference_from_scan.apply(moved.apply(points)) - points, axis=1)
+    assert np.sqrt(np.mean(errors**2)) <= 0.5
+    assert found.expected_tre_mm < 0.6
+    assert (
+        np.linalg.norm(found.reference_from_scan.apply(moved.apply(CENTRE)) - CENTRE)
+        < 3 * found.expected_tre_mm
+    )
+
+
+def test_a_start_is_used(reference: CtVolume) -> None:
+    moved = RigidTransform.from_rotation_vector((0, 0, 4.0), (25.0, 5.0, 5.0), CENTRE)
+    rough = RigidTransform.from_rotation_vector((0, 0, 2.0), (22.0, 4.0, 2.0), CENTRE).inverse()
+    found = register(scan(moved, 2.5, 100.0, 4), reference, box_low_mm=LOW, box_high_mm=HIGH, start=rough)
+    assert found.succeeded, found.reason
+    assert np.linalg.norm(found.reference_from_scan.apply(moved.apply(CENTRE)) - CENTRE) < 0.5
+
+
+def test_another_patient_is_a_failure_that_is_told(reference: CtVolume) -> None:
+    rng = np.random.default_rng(5)
+    grid = grid_around((0, 0, 0), (150, 130, 80), (1.1, 1.1, 2.5))
+    z, y, x = np.meshgrid(*(grid.centres_mm(a) for a in (2, 1, 0)), indexing="ij")
+    stranger = np.where(
+        (x / 70) ** 2 + (y / 40) ** 2 < 1, 30.0 + 100 * np.sin(x / 5) * np.sin(y / 8 + z / 7), -1000.0
+    )
+    add_noise(stranger, rng)
+    found = register(volume(stranger, grid), reference, box_low_mm=LOW, box_high_mm=HIGH)
+    assert not found.succeeded
+    assert found.reason
+
+
+def test_a_scan_elsewhere_is_a_failure_that_is_told(reference: CtVolume) -> None:
+    grid = grid_around((0, 0, 400), (150, 130, 60), (1.1, 1.1, 2.5))
+    found = register(volume(anatomy_hu(grid), grid), reference, box_low_mm=LOW, box_high_mm=HIGH)
+    assert not found.succeeded
+    assert "cover" in found.reason
+    assert found.expected_tre_mm == float("inf")
