@@ -1,17 +1,24 @@
 """Both wires at real serial ports, in real time (or, against a simulator, faster).
 
-Knows: ports, the clock, how to wait for bytes. Does not know: what the bytes mean.
+Knows: ports, the clock, how to wait for bytes, and when a port is gone. Does not know: what the bytes mean.
 """
 
 from __future__ import annotations
 
 import select
+import threading
 import time
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from typing import Any, Protocol, TypeVar
 
+from drivers.fault import DeviceMisbehaved
 from drivers.port import Port
 
 _LONGEST_NAP_S = 0.05
+_BLIND_NAP_S = 0.005
+"""Where nothing can be waited on (rfc2217 has no descriptor) the port is looked at this often."""
+T = TypeVar("T")
 
 
 class _Driver(Protocol):
@@ -23,12 +30,15 @@ class PortTransport:
     """Drivers joined with their ports.
 
     Args:
-        pairs: each driver with its open port.
+        ends: each driver with its open port, by the device's name. A port that goes is closed and told of
+            once; its driver then speaks to nobody and hears nothing.
         speed: how many times faster than the wall's clock the devices' time runs; 1 for hardware.
     """
 
-    def __init__(self, pairs: tuple[tuple[_Driver, Port], ...], *, speed: float = 1.0) -> None:
-        self._pairs = pairs
+    def __init__(self, ends: Mapping[str, tuple[_Driver, Port]], *, speed: float = 1.0) -> None:
+        self._ends = dict(ends)
+        self._gone: set[str] = set()
+        self._to_tell: list[tuple[str, str]] = []
         self._speed = speed
         self._start_ns = time.monotonic_ns()
 
@@ -38,23 +48,54 @@ class PortTransport:
     def exchange(self) -> bool:
         """Bytes out first: a stop never waits behind what has come in."""
         moved = False
-        for driver, port in self._pairs:
+        for name, (driver, port) in self._ends.items():
             out = driver.take()
-            port.write(out)
-            back = port.read()
-            if back:
-                driver.receive(back, self.now_ns())
-                port.write(driver.take())
+            if name in self._gone:
+                continue
+            try:
+                port.write(out)
+                back = port.read()
+                if back:
+                    driver.receive(back, self.now_ns())
+                    port.write(driver.take())
+            except DeviceMisbehaved as problem:
+                self._gone.add(name)
+                self._to_tell.append((name, f"{problem.port}: {problem.sentence}; is it plugged in?"))
+                port.close()
+                continue
             moved = moved or bool(out or back)
         return moved
+
+    def lost(self) -> list[tuple[str, str]]:
+        told, self._to_tell = self._to_tell, []
+        return told
 
     def wait(self, wake_ns: int | None) -> None:
         nap_s = _LONGEST_NAP_S
         if wake_ns is not None:
             nap_s = min(nap_s, max(0.0, (wake_ns - self.now_ns()) / 1e9 / self._speed))
-        descriptors = [fd for _, port in self._pairs if (fd := port.fileno()) is not None]
+        ports = [port for name, (_, port) in self._ends.items() if name not in self._gone]
+        descriptors = [fd for port in ports if (fd := port.fileno()) is not None]
+        if len(descriptors) < len(ports):
+            nap_s = min(nap_s, _BLIND_NAP_S)
         select.select(descriptors, [], [], nap_s)
 
     def close(self) -> None:
-        for _, port in self._pairs:
+        for _, port in self._ends.values():
             port.close()
+
+
+class Aside(Executor):
+    """Does each piece of work in a thread of its own that nobody waits for at the end: a person may never answer."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as problem:
+                future.set_exception(problem)
+
+        threading.Thread(target=work, daemon=True, name="aside").start()
+        return future

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from typing import Protocol
 
@@ -49,11 +50,13 @@ class Transport(Protocol):
     """Where bytes go and what time it is.
 
     ``exchange`` moves waiting bytes both ways and says whether there were any; ``wait`` lets time pass until
-    ``wake_ns`` (None: until something arrives), or less when bytes arrive first.
+    ``wake_ns`` (None: until something arrives), or less when bytes arrive first. ``lost`` tells, once each, which
+    device's port has gone, and why, in words.
     """
 
     def now_ns(self) -> int: ...
     def exchange(self) -> bool: ...
+    def lost(self) -> list[tuple[str, str]]: ...
     def wait(self, wake_ns: int | None) -> None: ...
 
 
@@ -75,7 +78,13 @@ class Scanner(Protocol):
 
 
 class Session:
-    """Run one procedure to its end (completed, held or stopped)."""
+    """Run one procedure to its end (completed, held or stopped).
+
+    Args:
+        aside: where people and scanner are waited for while both links are served; None: their answers are
+            there at once and time passes afterwards (virtual time).
+        stop_pressed: asked all the time; who presses stop, or None.
+    """
 
     def __init__(
         self,
@@ -88,6 +97,8 @@ class Session:
         operator: Operator,
         scanner: Scanner,
         listener: Callable[[Snapshot], None] = lambda _snapshot: None,
+        aside: Executor | None = None,
+        stop_pressed: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.procedure = procedure
         self.journal = journal
@@ -98,6 +109,9 @@ class Session:
         self._operator = operator
         self._scanner = scanner
         self._listener = listener
+        self._aside = aside
+        self._stop_pressed = stop_pressed
+        self._awaited: Future[tuple[Event, int]] | None = None
         self._inbox: deque[Event] = deque()
 
     def run(self) -> None:
@@ -163,19 +177,24 @@ class Session:
         self.journal.append(now, "intention", command.to_json())
         match command:
             case AskOperator():
-                answer, took_ns = self._operator.answer(command)
-                self._let_time_pass(now + took_ns)
-                self._inbox.append(answer)
+                self._await(lambda: self._operator.answer(command), now)
             case RequestScan():
-                seen, took_ns = self._scanner.scan(command, self.procedure)
-                self._let_time_pass(now + took_ns)
-                self._inbox.append(seen)
+                self._await(lambda: self._scanner.scan(command, self.procedure), now)
             case _ if isinstance(command, RIG_COMMANDS):
                 self._rig.start(rig_command(command, self.procedure.known), now)
             case _ if isinstance(command, APPLICATOR_COMMANDS):
                 self._applicator.start(applicator_command(command), now)
             case _:
                 raise TypeError(f"no device takes {type(command).__name__}")
+
+    def _await(self, ask: Callable[[], tuple[Event, int]], now_ns: int) -> None:
+        """People and scanner take minutes: a fault or a stop meanwhile is heard all the same."""
+        if self._aside is not None:
+            self._awaited = self._aside.submit(ask)
+            return
+        answer, took_ns = ask()
+        self._let_time_pass(now_ns + took_ns)
+        self._inbox.append(answer)
 
     # --- bytes and time ---------------------------------------------------------------------------------
 
@@ -184,6 +203,9 @@ class Session:
         while True:
             self._transport.exchange()
             self._hear()
+            who = self._stop_pressed()
+            if who is not None:
+                self.stop(who)
             now = self._transport.now_ns()
             if self._inbox and until_ns is None:
                 return
@@ -192,6 +214,7 @@ class Session:
             wakes = [self._rig.next_wake(), self._applicator.next_wake(), until_ns]
             due = [wake for wake in wakes if wake is not None]
             self._transport.wait(min(due) if due else None)
+            self._transport.exchange()  # what has come is heard before anybody concludes that nothing came
             now = self._transport.now_ns()
             for driver in (self._rig, self._applicator):
                 wake = driver.next_wake()
@@ -205,6 +228,11 @@ class Session:
             *applicator_events(self._applicator.events(), pending),
         ):
             self._inbox.append(event)
+        for device, why in self._transport.lost():
+            self._inbox.append(DeviceFaulted(device, why))
+        if self._awaited is not None and self._awaited.done():
+            answered, self._awaited = self._awaited, None
+            self._inbox.append(answered.result()[0])
         if self._operator.is_automatic:
             for name, state in (("rig", self._rig.state), ("applicator", self._applicator.state)):
                 if state.linked and state.identity and not state.simulated:

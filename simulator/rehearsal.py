@@ -26,7 +26,7 @@ from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
-from controller.ports import PortTransport
+from controller.ports import Aside, PortTransport
 from controller.procedure import Procedure
 from controller.result import DoseResult, ProcedureResult, Progress, RoundRecord, SeedRecord
 from controller.session import Session
@@ -110,6 +110,9 @@ class VirtualTransport:
                     break
                 moved = True
         return moved
+
+    def lost(self) -> list[tuple[str, str]]:
+        return []
 
     def wait(self, wake_ns: int | None) -> None:
         wakes = [device.next_wake() for _, device in self._pairs]
@@ -344,8 +347,11 @@ def _set_up(
     if options.door == "ports":
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedguide-")))
         hands = _start_bench(options, plan, population, folder, stack)
-        ports = (rig, Port(str(folder / "rig"))), (applicator, Port(str(folder / "applicator")))
-        transport = PortTransport(ports, speed=options.speed or 1.0)
+        ends: dict[str, tuple[RigDriver | ApplicatorDriver, Port]] = {
+            "rig": (rig, Port(str(folder / "rig"))),
+            "applicator": (applicator, Port(str(folder / "applicator"))),
+        }
+        transport = PortTransport(ends, speed=options.speed or 1.0)
         stack.callback(transport.close)
     else:
         world = World(options.case, plan.patient_from_rig, population, options.seed)
@@ -365,6 +371,7 @@ def _set_up(
         operator=AutomaticOperator(hands),
         scanner=scanner,
         listener=told,
+        aside=Aside() if options.door == "ports" else None,
     )
     return session, scanner, hands
 
