@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
 
 from planning.frame import Floats, RigidTransform
 from planning.volume import CtVolume, Grid
@@ -149,26 +149,41 @@ def _corners(low: Floats, high: Floats) -> Floats:
 
 def _picture(ct: CtVolume, low: Floats, high: Floats, blur_mm: float, slice_mm: float) -> _Picture:
     box = ct.grid.box(low, high)
-    raw = ct.hu[box]
     grid = ct.grid.cropped(box)
-    if raw.size == 0:
-        return _Picture(raw.astype(np.float32), raw.astype(bool), grid)
-    spacing = np.array(ct.grid.spacing_mm)[::-1]
-    metal = raw > METAL_HU
-    if metal.any():
-        reach = np.maximum(np.rint(METAL_MARGIN_MM / spacing).astype(int), 1)
-        ball = np.sum((np.indices(2 * reach + 1).T - reach) ** 2 / reach**2, axis=-1).T <= 1.0
-        metal = binary_dilation(metal, ball)
+    if 0 in grid.shape:
+        return _Picture(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, bool), grid)
+    # a strong blur needs no fine lattice: blocks of voxels are averaged first
+    block = [max(1, int(0.45 * blur_mm / spacing)) for spacing in ct.grid.spacing_mm[::-1]]
+    metal = ct.hu[box] > METAL_HU
+    near_metal = metal.any()
+    hu, grid = _in_blocks(np.clip(ct.hu[box], LOW_HU, HIGH_HU).astype(np.float32), grid, block)
+    spacing = np.array(grid.spacing_mm)[::-1]
     # the thinner scan is blurred along z until both have the slices of the thicker one
     extra = max(slice_mm**2 - ct.grid.spacing_mm[2] ** 2, 0.0) / 12.0
     sigma = np.sqrt(np.array([blur_mm**2 + extra, blur_mm**2, blur_mm**2])) / spacing
-    hu = np.clip(raw, LOW_HU, HIGH_HU).astype(np.float32)
-    weight = (~metal).astype(np.float32)
-    if metal.any():  # normalised convolution: metal must not bleed into what surrounds it
-        blurred_weight = gaussian_filter(weight, sigma, truncate=2.5)
-        blurred = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(blurred_weight, 1e-3)
-        return _Picture(blurred.astype(np.float32), blurred_weight > 0.7, grid)
-    return _Picture(gaussian_filter(hu, sigma, truncate=2.5), np.ones(raw.shape, dtype=bool), grid)
+    if not near_metal:
+        return _Picture(gaussian_filter(hu, sigma, truncate=2.5), np.ones(hu.shape, dtype=bool), grid)
+    share, _ = _in_blocks(metal.astype(np.float32), ct.grid.cropped(box), block)
+    reach = 2 * np.maximum(np.rint(METAL_MARGIN_MM / spacing).astype(int), 1) + 1
+    weight = (maximum_filter(share, size=tuple(int(n) for n in reach)) == 0.0).astype(np.float32)
+    # normalised convolution: metal must not bleed into what surrounds it
+    clear = gaussian_filter(weight, sigma, truncate=2.5)
+    blurred = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(clear, 1e-3)
+    return _Picture(blurred.astype(np.float32), clear > 0.7, grid)
+
+
+def _in_blocks(hu: NDArray[np.float32], grid: Grid, block: list[int]) -> tuple[NDArray[np.float32], Grid]:
+    """Means over blocks of ``block`` (z, y, x) voxels, and where they lie; a rest at the far side is left off."""
+    if max(block) == 1 or any(n < b for n, b in zip(hu.shape, block, strict=True)):
+        return hu, grid
+    nz, ny, nx = (n // b for n, b in zip(hu.shape, block, strict=True))
+    whole = hu[: nz * block[0], : ny * block[1], : nx * block[2]]
+    mean = whole.reshape(nz, block[0], ny, block[1], nx, block[2]).mean(axis=(1, 3, 5))
+    x, y, z = (
+        o + 0.5 * (b - 1) * d for o, b, d in zip(grid.origin_mm, block[::-1], grid.spacing_mm, strict=True)
+    )
+    dx, dy, dz = (b * d for b, d in zip(block[::-1], grid.spacing_mm, strict=True))
+    return mean.astype(np.float32), Grid((nz, ny, nx), (x, y, z), (dx, dy, dz))
 
 
 @dataclass(frozen=True, eq=False)
