@@ -17,6 +17,7 @@ from imaging.sample import clip_level_hu
 from imaging.shaft import expected_contrast_hu, find_shafts, resample
 from imaging.tip import End, fit_tip, visible_end
 from imaging.track import Slab, Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
+from imaging.twin import twin_starts
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
 
@@ -129,6 +130,12 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     covariance = spot_covariance(slab.frame, width_mm, slice_sigma_mm(slice_mm))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
     tracks = _distinct(follow(slab, starts, covariance, slice_mm, clip_hu, least_hu), slice_mm)
+    if len(tracks) < len(group):
+        pairs, replaced = twin_starts(slab, tracks, covariance, clip_hu, len(group) - len(tracks))
+        if replaced:
+            kept = np.array([_start_of(track) for n, track in enumerate(tracks) if n not in replaced])
+            starts = np.concatenate([kept.reshape(-1, 5), pairs])
+            tracks = _distinct(follow(slab, starts, covariance, slice_mm, clip_hu, least_hu), slice_mm)
     furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
     ends = [visible_end(track, furthest) for track in tracks]
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
@@ -210,6 +217,11 @@ def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
     )
     sides = np.linalg.svd(np.eye(3) - np.outer(direction, direction))[0][:, :2].T
     return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
+
+
+def _start_of(track: Track) -> Floats:
+    slope = np.polyfit(track.ws[:10], track.uv[:10], 1)[0]
+    return np.array([track.ws[0], *track.uv[0], *slope])
 
 
 def _distinct(tracks: list[Track], slice_mm: float) -> list[Track]:
