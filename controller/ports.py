@@ -18,6 +18,8 @@ from drivers.port import Port
 _LONGEST_NAP_S = 0.05
 _BLIND_NAP_S = 0.005
 """Where nothing can be waited on (rfc2217 has no descriptor) the port is looked at this often."""
+_HELD_UP_NS = 5_000_000
+_ANSWER_NS = 500_000
 T = TypeVar("T")
 
 
@@ -32,7 +34,9 @@ class PortTransport:
     Args:
         ends: each driver with its open port, by the device's name. A port that goes is closed and told of
             once; its driver then speaks to nobody and hears nothing.
-        speed: how many times faster than the wall's clock the devices' time runs; 1 for hardware.
+        speed: how many times faster than the wall's clock the devices' time runs; 1 for hardware. Time-outs must
+            not shrink with it on a busy machine: the time that a device takes for its answer, and what this
+            process was held up, count once only.
     """
 
     def __init__(self, ends: Mapping[str, tuple[_Driver, Port]], *, speed: float = 1.0) -> None:
@@ -40,10 +44,21 @@ class PortTransport:
         self._gone: set[str] = set()
         self._to_tell: list[tuple[str, str]] = []
         self._speed = speed
-        self._start_ns = time.monotonic_ns()
+        self._wall_ns = time.monotonic_ns()
+        self._now_ns = 0.0
+        self._unanswered: set[str] = set()
 
     def now_ns(self) -> int:
-        return int((time.monotonic_ns() - self._start_ns) * self._speed)
+        self._pass(0.0)
+        return int(self._now_ns)
+
+    def _pass(self, nap_s: float) -> None:
+        """Let the time be what it is after a nap that was meant to last ``nap_s``."""
+        wall_ns = time.monotonic_ns()
+        passed_ns, self._wall_ns = wall_ns - self._wall_ns, wall_ns
+        excused_ns = _ANSWER_NS if self._unanswered else nap_s * 1e9 + _HELD_UP_NS
+        fast_ns = min(float(passed_ns), excused_ns)
+        self._now_ns += fast_ns * self._speed + (passed_ns - fast_ns)
 
     def exchange(self) -> bool:
         """Bytes out first: a stop never waits behind what has come in."""
@@ -55,11 +70,15 @@ class PortTransport:
             try:
                 port.write(out)
                 back = port.read()
+                if out:
+                    self._unanswered.add(name)
                 if back:
+                    self._unanswered.discard(name)
                     driver.receive(back, self.now_ns())
                     port.write(driver.take())
             except DeviceMisbehaved as problem:
                 self._gone.add(name)
+                self._unanswered.discard(name)
                 self._to_tell.append((name, f"{problem.port}: {problem.sentence}; is it plugged in?"))
                 port.close()
                 continue
@@ -78,7 +97,9 @@ class PortTransport:
         descriptors = [fd for port in ports if (fd := port.fileno()) is not None]
         if len(descriptors) < len(ports):
             nap_s = min(nap_s, _BLIND_NAP_S)
+        self._pass(0.0)
         select.select(descriptors, [], [], nap_s)
+        self._pass(nap_s)
 
     def close(self) -> None:
         for _, port in self._ends.values():

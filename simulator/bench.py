@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from simulator.doors import run_doors
 from simulator.error_population import ErrorPopulation
+from simulator.forked import Forked
+from simulator.theatre import Theatre
 from simulator.world import World
+
+LISTENING = ("HOMING", "MOVING", "ARMED", "FIRING")
+"""States of the applicator in which its watchdog runs."""
 
 
 def main(spec_path: Path) -> None:
@@ -25,7 +31,20 @@ def main(spec_path: Path) -> None:
     world = World(
         Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(**population), int(spec["seed"])
     )
-    run_doors(world.rig, world.applicator, Path(spec["folder"]), float(spec["speed"]), world.theatre.handle)
+    run_doors(
+        world.rig, world.applicator, Path(spec["folder"]), float(spec["speed"]), hands_of(world.theatre)
+    )
+
+
+def hands_of(theatre: Theatre) -> Callable[[dict[str, Any]], dict[str, Any] | Forked]:
+    """The theatre's answers, a CT's from a copy of this process: the wires must not wait for it."""
+
+    def handle(request: dict[str, Any]) -> dict[str, Any] | Forked:
+        if request.get("do") == "scan":
+            return Forked(lambda: theatre.handle(request))
+        return theatre.handle(request)
+
+    return handle
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Real drivers and firmware, plain tissue, and a scanner that tells the truth with
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed,
 from controller.journal import Journal
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
-from controller.session import Session
+from controller.session import Session, Transport
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
@@ -130,7 +131,13 @@ class Room:
         self.change_findings: Callable[[RequestScan, dict[str, Any]], None] = lambda _command, _values: None
         self.tips_at_delivery: dict[str, Floats] = {}
 
-    def session(self, folder: Path) -> Session:
+    def session(
+        self,
+        folder: Path,
+        over: Callable[[RigDriver, ApplicatorDriver], Transport] | None = None,
+        aside: Executor | None = None,
+    ) -> Session:
+        """A session with this room; ``over``: makes another transport than the one in this process."""
         self.procedure = Procedure(self.plan, self.settings)
         self.journal = Journal(folder / "journal.sqlite")
         rig, applicator = RigDriver(RigConfig()), ApplicatorDriver(ApplicatorConfig(15, 5000, 18), "5A17")
@@ -139,9 +146,12 @@ class Room:
             self.journal,
             rig=rig,
             applicator=applicator,
-            transport=VirtualTransport((rig, self.rig), (applicator, self.applicator)),
+            transport=over(rig, applicator)
+            if over
+            else VirtualTransport((rig, self.rig), (applicator, self.applicator)),
             operator=self,
             scanner=self,
+            aside=aside,
         )
 
     # --- people -----------------------------------------------------------------------------------------
