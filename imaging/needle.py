@@ -176,7 +176,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
                 tip.point_mm,
                 _towards(axis, slab, w),
                 entries[k],
-                float(np.hypot(tip.sigma_mm, sigma_mm)),
+                float(np.hypot(tip.sigma_mm if tip.good else 2.0 * FADED_MM, sigma_mm)),
                 tip.shaft_hu,
                 float(np.mean(track.peak_hu[track.ws >= entry_w] > least_hu))
                 if track.ws[-1] > entry_w
