@@ -24,6 +24,10 @@ REACH_MM = 3.2
 NEAREST_MM = 2.0  # two rods nearer than this are one;
 BESIDE_MM = 3.4  # nearer than this they are one if together they are no brighter than one
 MATCH_GATE_MM = 8.0
+HALVES_MM, HALVES_ALONG_MM = (
+    3.4,
+    1.5,
+)  # two parallel rods this near are one broad spot (3.0 mm was the widest seen)
 PEAK_SHARE = 0.45  # of the usual height of a seed: what counts as bright
 SOFT_HU = 350.0  # seeds lie in soft tissue: half of what is around them is below this
 # Peak of a seed above tissue by slice thickness (CLINIC.md; 12 bits clip the first)
@@ -95,10 +99,34 @@ def find_seeds(
     rods = _fit(hu, grid, rods, blur, clip_hu, sweeps=6).pruned(0.3 * typical)
     rods = rods.seed_like(ct, typical)
     partner = match_seeds(rods.places, planned)
+    rods, partner = _halves_joined(rods, partner)
     return tuple(
         FoundSeed(rods.places[k], rods.directions[k], float(rods.heights[k]), partner[k])
         for k in range(len(rods.places))
     )
+
+
+def _halves_joined(rods: _Rods, partner: list[int | None]) -> tuple[_Rods, list[int | None]]:
+    """Take a rod that nobody planned, side by side with a planned one, for the other half of one broad spot.
+
+    A clipped, bloomed seed that lies in the image plane is broader than the model, and two parallel rods explain
+    it as well as one. A second seed of the same needle lies in line with the first, not beside it; seeds of two
+    needles are both planned. The joined place is the middle, weighted by brightness.
+    """
+    places = rods.places.copy()
+    keep = np.ones(len(places), dtype=bool)
+    planned = [k for k, number in enumerate(partner) if number is not None]
+    for half in (k for k, number in enumerate(partner) if number is None):
+        for seed in planned:
+            offset = rods.places[half] - rods.places[seed]
+            along = abs(float(offset @ rods.directions[seed]))
+            if np.linalg.norm(offset) <= HALVES_MM and along <= HALVES_ALONG_MM:
+                weights = rods.heights[[half, seed]]
+                places[seed] = np.average(rods.places[[half, seed]], axis=0, weights=weights)
+                keep[half] = False
+                break
+    joined = _Rods(places[keep], rods.directions[keep], rods.heights[keep])
+    return joined, [number for number, kept in zip(partner, keep, strict=True) if kept]
 
 
 def match_seeds(
