@@ -47,6 +47,7 @@ class PortTransport:
         self._wall_ns = time.monotonic_ns()
         self._now_ns = 0.0
         self._unanswered: set[str] = set()
+        self._left_ns = 0.0
 
     def now_ns(self) -> int:
         self._pass(0.0)
@@ -56,8 +57,8 @@ class PortTransport:
         """Let the time be what it is after a nap that was meant to last ``nap_s``."""
         wall_ns = time.monotonic_ns()
         passed_ns, self._wall_ns = wall_ns - self._wall_ns, wall_ns
-        excused_ns = _ANSWER_NS if self._unanswered else nap_s * 1e9 + _HELD_UP_NS
-        fast_ns = min(float(passed_ns), excused_ns)
+        fast_ns = min(float(passed_ns), self._left_ns if self._unanswered else nap_s * 1e9 + _HELD_UP_NS)
+        self._left_ns -= fast_ns
         self._now_ns += fast_ns * self._speed + (passed_ns - fast_ns)
 
     def exchange(self) -> bool:
@@ -71,6 +72,8 @@ class PortTransport:
                 port.write(out)
                 back = port.read()
                 if out:
+                    if not self._unanswered:
+                        self._left_ns = _ANSWER_NS
                     self._unanswered.add(name)
                 if back:
                     self._unanswered.discard(name)
