@@ -13,22 +13,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from controller.aftermath import ScanAnalyst, Stopwatch, count_in_journal, post_plan, rounds_of, scan_range_mm
 from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
-from controller.journal import Journal, read_journal
+from controller.journal import Journal
 from controller.knowledge import ProcedureSettings
 from controller.ports import Aside, PortTransport
 from controller.procedure import Procedure
-from controller.result import DoseResult, ProcedureResult, Progress, RoundRecord, SeedRecord
+from controller.result import DoseResult, ProcedureResult, Progress
 from controller.session import Session
 from controller.snapshot import Snapshot
 from drivers.applicator import ApplicatorDriver
@@ -36,17 +35,13 @@ from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.port import Port
 from drivers.rig import RigDriver
-from imaging.postplan import dose_of_the_day
-from imaging.rescan import RescanFindings, analyse_rescan
 from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case
-from planning.frame import RigidTransform
-from planning.plan import Plan, Point, rounded_point
+from planning.plan import Plan, rounded_point
 from planning.plan_folder import insertion_day, write_plan_folder
 from planning.planner import make_plan
-from planning.refusal import AskedWrongly
 from planning.site_protocol import load_site_protocol
-from planning.sources import SeedSource, load_source
+from planning.sources import load_source
 from simulator.applicator_firmware import ApplicatorFirmware
 from simulator.error_population import ErrorPopulation
 from simulator.grbl_firmware import GrblFirmware
@@ -58,8 +53,6 @@ HANDS_TAKE_S = {"confirm_time_out": 60.0, "seat_cartridge": 20.0, "couple_applic
 """How long people take for what they are asked (assumed); 8 s for anything else."""
 CARTRIDGE_CAPACITY, DETENT_UM, GAUGE = 15, 5000, 18
 """Of the simulated applicator (assumed; published capacities are 15 and 20)."""
-SCAN_MARGIN_MM = 25.0
-"""A rescan covers target, needles in tissue and this much more."""
 
 
 @dataclass(frozen=True)
@@ -169,15 +162,11 @@ class SimulatedScanner:
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._hands = hands
-        self._case = case
-        self._plan = plan
         self._options = options
         self._timed = timed
-        self._range_mm = _scan_range_mm(plan, anatomy)
+        self._range_mm = scan_range_mm(plan, anatomy)
         self._start = insertion_day(case)
-        self._start_pose: RigidTransform | None = None
-        self.folders: dict[int, Path] = {}
-        self.findings: dict[int, RescanFindings] = {}
+        self.analyst = ScanAnalyst(case.ct, plan, timed)
 
     def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
         name = f"{command.scan:02d}-{command.kind}"
@@ -199,48 +188,7 @@ class SimulatedScanner:
             answer = self._hands(request)
         if not answer.get("done"):
             return ScanUnusable(command.number, _why(answer)), took_ns
-        self.folders[command.scan] = folder
-        with self._timed("analysis of the CT"):
-            try:
-                findings = analyse_rescan(
-                    folder,
-                    self._case.ct,
-                    self._plan,
-                    kind="seeds" if command.kind == "seeds" else "needles",
-                    expected_tips_mm=procedure.expected_tips(),
-                    expected_seeds_mm=procedure.expected_seeds(),
-                    start=self._start_pose,
-                )
-            except AskedWrongly as problem:
-                return ScanUnusable(command.number, str(problem)), took_ns
-        self.findings[command.scan] = findings
-        if findings.registered:
-            self._start_pose = RigidTransform.from_matrix(findings.plan_from_scan)
-        return ScanAnalysed(command.number, f"scans/{name}", findings), took_ns
-
-
-def _scan_range_mm(plan: Plan, anatomy: Anatomy) -> tuple[float, float]:
-    """Patient z range of the rescans: target and needles in tissue, with a margin, within the planning CT."""
-    z = [point[2] for needle in plan.needles for point in (needle.entry_mm, needle.tip_mm)]
-    planes = anatomy.grid.centres_mm(2)
-    target = planes[anatomy.ctv.any(axis=(1, 2))]
-    low, high = min(*z, float(target[0])), max(*z, float(target[-1]))
-    return max(low - SCAN_MARGIN_MM, float(planes[0])), min(high + SCAN_MARGIN_MM, float(planes[-1]))
-
-
-class _Stopwatch:
-    """Wall seconds by step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+        return self.analyst.analyse(command, folder, f"scans/{name}", procedure), took_ns
 
 
 def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) -> ProcedureResult:
@@ -253,7 +201,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     Raises:
         AskedWrongly: anything wrong with the input; nothing is written before the input is known to be good.
     """
-    watch = _Stopwatch()
+    watch = Stopwatch()
     with watch.timed("read"):
         listener(Progress("read", f"Reading {options.case}"))
         protocol = load_site_protocol(options.protocol)
@@ -285,8 +233,8 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     procedure = session.procedure
     with watch.timed("post-plan"):
         listener(Progress("post-plan", "Dose of the day", session.snapshot()))
-        rounds = _rounds(options, procedure, scanner)
-        seeds, extra, delivered = _post_plan(procedure, scanner, anatomy, source)
+        rounds = rounds_of(procedure, scanner.analyst, options.slice_mm)
+        seeds, extra, delivered = post_plan(procedure, scanner.analyst, anatomy, source)
     inside = sum(watch.seconds.get(step, 0.0) for step in ("simulated CT", "analysis of the CT"))
     watch.seconds["procedure"] = watch.seconds["procedure"] - inside
     watch.seconds = {("devices and control" if k == "procedure" else k): v for k, v in watch.seconds.items()}
@@ -302,7 +250,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         rounds=rounds,
         seeds=seeds,
         unplanned_seeds_mm=extra,
-        seeds_in_journal=_seeds_in_journal(options.out / "journal.sqlite"),
+        seeds_in_journal=count_in_journal(options.out / "journal.sqlite"),
         digest=session.journal.digest,
         seconds=watch.seconds,
         faults=tuple(session.faults),
@@ -317,7 +265,7 @@ def _set_up(
     case: Case,
     anatomy: Anatomy,
     plan: Plan,
-    watch: _Stopwatch,
+    watch: Stopwatch,
     listener: Callable[[Progress], None],
     stack: ExitStack,
 ) -> tuple[Session, SimulatedScanner, Hands]:
@@ -408,68 +356,3 @@ def _start_bench(
         return answer
 
     return hands
-
-
-def _rounds(
-    options: RehearsalOptions, procedure: Procedure, scanner: SimulatedScanner
-) -> tuple[RoundRecord, ...]:
-    """Every CT as the procedure judged it, from the procedure's own record."""
-    return tuple(
-        RoundRecord(
-            scan_number=judged.scan,
-            kind=judged.kind,
-            folder=scanner.folders[judged.scan],
-            slice_thickness_mm=options.slice_mm,
-            deviations=judged.deviations,
-            found_tips_mm=judged.found_tips_mm,
-            found_directions=judged.found_directions,
-            corrected=judged.corrected,
-            scan_from_plan=RigidTransform.from_matrix(scanner.findings[judged.scan].plan_from_scan).inverse(),
-        )
-        for judged in procedure.known.judged
-        if judged.scan in scanner.folders
-    )
-
-
-def _post_plan(
-    procedure: Procedure, scanner: SimulatedScanner, anatomy: Anatomy, source: SeedSource
-) -> tuple[tuple[SeedRecord, ...], tuple[Point, ...], DoseResult | None]:
-    """Each planned seed's fate, seeds nobody planned, and the dose of what was found."""
-    plan, known = procedure.known.plan, procedure.known
-    findings = scanner.findings.get(known.scans) if procedure.state == "COMPLETED" else None
-    found = {} if findings is None else {s.number: s for s in findings.seeds if s.number is not None}
-    records = []
-    for needle in plan.needles:
-        for seed in needle.seeds:
-            match = found.get(seed.number)
-            at = None if match is None else rounded_point(match.centre_mm)
-            records.append(
-                SeedRecord(
-                    number=seed.number,
-                    needle=needle.name,
-                    planned_mm=seed.centre_mm,
-                    outcome="PASS" if seed.number in known.seeds_delivered else "not delivered",
-                    found_mm=at,
-                    distance_mm=None
-                    if at is None
-                    else float(np.linalg.norm(np.subtract(at, seed.centre_mm))),
-                )
-            )
-    if findings is None:
-        return tuple(records), (), None
-    extra = tuple(rounded_point(s.centre_mm) for s in findings.seeds if s.number is None)
-    centres = np.array([s.centre_mm for s in findings.seeds]).reshape(-1, 3)
-    axes = np.array([s.direction for s in findings.seeds]).reshape(-1, 3)
-    dose, grid, statistics = dose_of_the_day(
-        source, centres, axes, plan.air_kerma_strength_u, anatomy, plan.prescription_gy
-    )
-    return tuple(records), extra, DoseResult(dose, grid, statistics)
-
-
-def _seeds_in_journal(path: Path) -> int:
-    """Seeds whose delivery the journal tells as PASS: counted from the file, not from memory."""
-    return sum(
-        record.body.get("event") == "SeedDropped" and record.body.get("outcome") == "PASS"
-        for record in read_journal(path)
-        if record.kind == "event"
-    )
