@@ -19,6 +19,8 @@ from planning.site_protocol import SiteProtocol
 NEAR_MM = 25.0  # organ voxels farther from the CTV get no dose worth a price
 RIM_MM = (6.0, 14.0)  # tissue around the CTV whose excess dose is priced as "outside"
 ORGAN_POINTS = 120
+MEAN_POINTS = 4000  # near seeds dose is steep, so a mean needs many,
+MEAN_SHARE = 0.97  # and is held this far below its limit, for the points are not the whole organ
 RIM_POINTS = 300
 _HOTTEST_CC = {"d2cc_gy": 2.0, "d1cc_gy": 1.0, "d01cc_gy": 0.1}
 
@@ -48,30 +50,37 @@ def dose_points(
         prices.append((0.0, price, 0.0))
 
     avoid(anatomy.body[box] & (away > RIM_MM[0]) & (away <= RIM_MM[1]), RIM_POINTS, 1.0, weights.outside)
+    means: list[tuple[Mask, float]] = []
     for name, mask in anatomy.organs.items():
-        # What lies in the CTV itself must get its dose, so it is not priced.
+        # What lies in the CTV itself must get its dose, so its voxels are not priced one by one.
         near = mask[box] & (away > 0.0) & (away <= NEAR_MM)
         for limit in protocol.limits_for(name):
             if limit.bound == "at_least" or limit.unit == "pct" or not near.any():
                 continue
             level = limit.limit(prescription_gy) / prescription_gy
+            if limit.metric not in _HOTTEST_CC:
+                means.append((mask, MEAN_SHARE * level))
+                continue
             start = sum(map(len, points))
             avoid(near, ORGAN_POINTS, level, weights.organ_overdose)
-            near_cc, organ_cc, both_cc = (
-                np.count_nonzero(part) * grid.voxel_cc for part in (near, mask, mask[box] & (away == 0.0))
-            )
-            hottest: float | None
-            if limit.metric in _HOTTEST_CC:
-                hottest, bound = min(1.0, _HOTTEST_CC[limit.metric] / near_cc), level
-            else:
-                # The mean counts the whole organ: what lies beyond the points gets next to nothing, what lies
-                # in the CTV about twice the prescription (its mean dose in an implant).
-                hottest, bound = None, float(level * organ_cc - 2.0 * both_cc) / near_cc
-            groups.append(PointGroup(start, sum(map(len, points)), hottest, bound))
+            part = min(1.0, _HOTTEST_CC[limit.metric] / (np.count_nonzero(near) * grid.voxel_cc))
+            groups.append(PointGroup(start, sum(map(len, points)), part, level))
 
     counts = [len(part) for part in points]
+    averaged = []
+    for mask, level in means:
+        # A mean is one figure: one column, whatever the number of points it is taken from.
+        start = sum(map(len, points))
+        organ = box_of(mask, anatomy.grid)
+        points.append(spread_points(mask[organ], anatomy.grid.cropped(organ), MEAN_POINTS))
+        averaged.append((start, start + len(points[-1])))
+        column = sum(counts)
+        groups.append(PointGroup(column, column + 1, None, level))
+        levels.append((0.0, level, level))
+        prices.append((0.0, weights.organ_overdose, 0.0))
+        counts.append(1)
     low, high, hot = np.repeat(levels, counts, axis=0).T
     share = np.repeat(np.maximum(counts, 1), counts)
     under, over, over_hot = np.repeat(prices, counts, axis=0).T / share
     table = np.array([low, under, high, over, hot, over_hot], dtype=np.float32)
-    return DosePoints(np.concatenate(points), len(target_points_mm), table, tuple(groups))
+    return DosePoints(np.concatenate(points), len(target_points_mm), table, tuple(groups), tuple(averaged))

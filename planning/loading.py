@@ -10,8 +10,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-DOSE_CAP = np.float32(4.0)
-"""Excess counts up to this multiple of the prescription: nearer a seed it says where the point fell, not more."""
 MOST_IN_ONE_NEEDLE = 64
 LEAST_GAIN = np.float32(1e-6)  # smaller gains are rounding
 
@@ -22,7 +20,7 @@ def price_of(dose, extra, levels):  # type: ignore[no-untyped-def]
     zero = np.float32(0.0)
     total = zero
     for m in range(dose.size):
-        d = min(dose[m] + extra[m], DOSE_CAP)
+        d = dose[m] + extra[m]
         total += levels[1, m] * max(levels[0, m] - d, zero)
         total += levels[3, m] * max(d - levels[2, m], zero) + levels[5, m] * max(d - levels[4, m], zero)
     return total

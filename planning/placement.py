@@ -1,17 +1,20 @@
 """Which needles, and which seeds in them: a deterministic local search over whole needles.
 
 The price of a plan is a sum over sampled dose points (deficit and excess, each relative to the prescription or
-the organ's limit) plus a price per needle and per seed; the weights are the site protocol's. The search takes
-one needle at a time, forgets its seeds, and finds the best loading for it (also: none) with all others fixed;
-when none improves any more it empties one or two needles for a while, lets the neighbours answer, and keeps
-what is better (iterated local search, ``planning.loading``). Around it the prices of what is missed (the
-target's D90, an organ's limit) are raised. Numbers of rounds are fixed and chance comes from a seeded
-generator, so the same input gives the same plan. How far it is from the best possible is not proven here.
+the organ's limit) plus a price per needle and per seed; the weights are the site protocol's. Every part is convex
+in dose, and dose adds up, so that ``planning.bound`` can tell how far a plan is from the best possible.
+
+The search takes one needle at a time, forgets its seeds, and finds the best loading for it (also: none) with all
+others fixed; when none improves any more it empties one or two needles for a while, lets the neighbours answer, and
+keeps what is better, or a little worse (``planning.loading``). Around it the prices of what is missed (the target's
+D90, an organ's limit) are raised. Numbers of rounds are fixed and chance comes from a seeded generator, so the same
+input gives the same plan.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,11 @@ Ints = NDArray[np.int64]
 Singles = NDArray[np.float32]
 
 NEIGHBOURS = 13  # needles that answer when one is emptied, itself included: two rings of a square lattice
+DOSE_CAP = np.float32(4.0)  # assumed: most that one seed counts at a point, times the prescription
+THRESHOLD = 0.004  # of the best price: scale of the loss that a disturbance may bring at first
+TOLERANCE = (
+    1.005  # an organ's figure counts as met up to this multiple of its limit: prices act from the limit on
+)
 DESCENTS = 12  # passes over all needles before the first disturbance, at most
 
 
@@ -51,17 +59,28 @@ class DosePoints:
     """Where the price of dose is taken; doses relative to the prescription.
 
     Attributes:
-        points_mm: ``(n, 3)``, the target's own first.
+        points_mm: ``(n, 3)``, the target's own first, those that are averaged last.
         targets: number of the target's points.
-        levels: ``float32 (6, n)``: dose below which a deficit is priced and its price per unit; dose above which
-            an excess is priced and its price; a second, higher such level and its price.
-        groups: the organs with limits.
+        levels: ``float32 (6, columns)``: dose below which a deficit is priced and its price per unit; dose above
+            which an excess is priced and its price; a second, higher such level and its price.
+        groups: the organs with limits; indices of columns.
+        averaged: ``(start, stop)`` of points whose mean dose is one column, for a limit on an organ's mean.
     """
 
     points_mm: Floats
     targets: int
     levels: Singles
     groups: tuple[PointGroup, ...] = ()
+    averaged: tuple[tuple[int, int], ...] = ()
+
+    def columns(self, dose: Singles) -> Singles:
+        """``(n_places, n_points)`` -> ``(n_places, columns)``: averaged points put together, each seed capped.
+
+        A seed counts with at most ``DOSE_CAP`` at a point: nearer than that the dose says where the point fell.
+        """
+        single = len(self.points_mm) - sum(stop - start for start, stop in self.averaged)
+        means = [dose[:, start:stop].mean(axis=1, keepdims=True) for start, stop in self.averaged]
+        return np.ascontiguousarray(np.minimum(np.hstack([dose[:, :single], *means]), DOSE_CAP))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +110,7 @@ class Search:
         needle_price, seed_price: of each one used.
         least_distance_mm: between two needles in use.
         most_needles, most_seeds: never exceeded.
-        kicks: number of disturbances tried per round.
+        kicks: number of disturbances tried; a sixth of it in each of the rounds that find the prices.
     """
 
     needle_price: float
@@ -99,17 +118,56 @@ class Search:
     least_distance_mm: float
     most_needles: int
     most_seeds: int
-    kicks: int = 200
+    kicks: int = 600
+
+
+@dataclass(frozen=True, eq=False)
+class Loading:
+    """The chosen seeds and the problem they are an answer to, for whoever wants to know how good an answer.
+
+    Attributes:
+        chosen: ascending indices into ``places``.
+        price: of ``chosen`` at the prices ``levels``, needles and seeds included.
+        levels: the prices of dose that the search ended with (rows as in ``DosePoints``).
+    """
+
+    chosen: Ints
+    price: float
+    levels: Singles
+    places: Places
+    points: DosePoints
+    search: Search
+
+
+Visitor = Callable[[Ints, Singles, float], None]
+Stop = Callable[[], bool]
+
+
+def never() -> bool:
+    """The ``stop`` of a search that only its fixed counts end."""
+    return False
 
 
 def choose_places(
-    places: Places, levels: Singles, search: Search, rng: np.random.Generator, start: Ints | None = None
+    places: Places,
+    levels: Singles,
+    search: Search,
+    rng: np.random.Generator,
+    start: Ints | None = None,
+    *,
+    visit: Visitor | None = None,
+    stop: Stop = never,
 ) -> tuple[Ints, float]:
     """The chosen places (ascending indices) and their price, for fixed prices.
+
+    A disturbance that makes the plan a little dearer is accepted now and then, less and less as the search goes on
+    (threshold falling to nothing); the cheapest plan of all is returned.
 
     Args:
         levels: as in ``DosePoints``.
         start: places to begin with; None for an empty implant.
+        visit: told every plan that the search accepts: its places, dose and price.
+        stop: asked before each disturbance; True ends the search.
     """
     needles, points = len(places.needle_xy_mm), places.dose.shape[1]
     first = np.searchsorted(places.needle_of, np.arange(needles + 1)).astype(np.int64)
@@ -139,28 +197,40 @@ def choose_places(
     for _ in range(DESCENTS):
         if not loading.descend(order, shut, dose, *rest):
             break
-    best = float(loading.whole_price(dose, zero, first, chosen, levels, prices))
-    kept, kept_dose = chosen.copy(), dose.copy()
+    best = current = float(loading.whole_price(dose, zero, first, chosen, levels, prices))
+    kept, held, held_dose = chosen.copy(), chosen.copy(), dose.copy()
+    if visit:
+        visit(np.flatnonzero(held), held_dose, best)
     for kick in range(search.kicks):
-        used = np.unique(places.needle_of[kept])
-        if not len(used):
+        used = np.unique(places.needle_of[held])
+        if not len(used) or stop():
             break
+        # One needle, every other time also one near it, stays empty while the neighbours answer.
         area = nearest[used[rng.integers(len(used))]]
-        # One needle, every other time also the nearest one in use, stays empty while the neighbours answer.
-        for n in area[np.isin(area, used)][: 1 + kick % 2]:
+        near = area[np.isin(area, used)]
+        emptied = [near[0]]
+        if kick % 2 and len(near) > 1:
+            emptied.append(near[1 + rng.integers(min(3, len(near) - 1))])
+        for n in emptied:
             loading.empty(n, dose, places.dose, first, chosen)
             shut[n] = True
+        area = rng.permutation(area)
         loading.descend(area, shut, dose, *rest)
         shut[:] = False
         for _ in range(2):
             if not loading.descend(area, shut, dose, *rest):
                 break
         price = float(loading.whole_price(dose, zero, first, chosen, levels, prices))
-        if price < best - 1e-6:
+        allowed = THRESHOLD * best * (1.0 - kick / search.kicks) * rng.exponential()
+        if price < current + allowed and not np.array_equal(chosen, held):
+            current, held = price, chosen.copy()
             # Summed afresh, so that rounding does not pile up.
-            best, kept = price, chosen.copy()
-            kept_dose = places.dose[kept].sum(axis=0, dtype=np.float32)
-        chosen[:], dose[:] = kept, kept_dose
+            held_dose = places.dose[held].sum(axis=0, dtype=np.float32)
+            if visit:
+                visit(np.flatnonzero(held), held_dose, price)
+            if price < best - 1e-6:
+                best, kept = price, held.copy()
+        chosen[:], dose[:] = held, held_dose
     return np.flatnonzero(kept), best
 
 
@@ -171,40 +241,71 @@ def reach_goal(
     rng: np.random.Generator,
     *,
     goal: float,
+    least: float | None = None,
     rounds: int = 6,
-) -> Ints:
-    """Places whose target D90 (relative to the prescription, on the sampled points) reaches ``goal``.
+    stop: Stop = never,
+) -> Loading:
+    """A loading whose target D90 (relative to the prescription, on the sampled points) reaches ``goal``.
 
-    The target comes first: while D90 stays below ``goal``, the price of a deficit is raised; while it stays
-    above, that of an organ's excess where its limit is missed, else that of a deficit is lowered.
+    The price of what is missed is raised in short searches: the target's deficit while its D90 is below ``least``
+    (or below ``goal`` with every organ within its limit), an organ's excess while its limit is missed. A long search
+    at the prices so found follows. The target comes first.
+
+    Args:
+        goal: wanted D90; least: what it may fall to where an organ's limit would else be missed (``goal`` if None).
+        stop: ends the long search early; see ``choose_places``.
 
     Returns:
-        of all rounds: the one that meets ``goal`` (or comes nearest to it), then exceeds the organs' limits
-        least, then is the cheapest by the prices of the first round.
+        of all loadings that the long search accepted (and those before): the one that keeps ``least`` (or comes
+        nearest to it), then exceeds the organs' limits least, then is the cheapest at the last prices.
     """
-    best: tuple[tuple[float, float, float], Ints] | None = None
-    levels, chosen = points.levels.copy(), np.zeros(0, dtype=np.int64)
-    zero = np.zeros(len(points.points_mm), dtype=np.float32)
+    least = goal if least is None else least
+    levels, short = points.levels.copy(), replace(search, kicks=max(1, search.kicks // 6))
+    chosen = np.zeros(0, dtype=np.int64)
+    candidates: list[tuple[Ints, Singles, float]] = []
     for _ in range(rounds):
-        chosen, _price = choose_places(places, levels, search, rng, chosen)
+        chosen, _price = choose_places(places, levels, short, rng, chosen, stop=stop)
         dose = places.dose[chosen].sum(axis=0, dtype=np.float32)
+        candidates.append((chosen, dose, 0.0))
         d90 = dose_covering(dose[: points.targets])
-        missed = [group for group in points.groups if group.metric(dose) > group.limit]
-        needles = len(np.unique(places.needle_of[chosen]))
-        price = float(loading.price_of(dose, zero, points.levels))
-        price += search.needle_price * needles + search.seed_price * len(chosen)
-        excess = sum(group.metric(dose) / group.limit - 1.0 for group in missed if group.limit > 0.0)
-        key = (max(0.0, goal - d90), round(excess, 2), price)
-        if best is None or key < best[0]:
-            best = (key, chosen)
-        if d90 < goal or not missed:
-            change = (goal / max(d90, 0.1)) ** 8
-            levels[1] *= np.float32(np.clip(change, 1.1, 3.0) if d90 < goal else np.clip(change, 0.5, 1.0))
-            continue
+        missed = [group for group in points.groups if group.metric(dose) > TOLERANCE * group.limit]
+        wanted = least if missed else goal
+        if d90 >= wanted and not missed:
+            break
+        if d90 < wanted:
+            levels[1] *= np.float32(np.clip((wanted / max(d90, 0.1)) ** 6, 1.05, 2.0))
         for group in missed:
-            levels[3, group.start : group.stop] *= np.float32(1.5)
+            levels[3, group.start : group.stop] *= np.float32(2.0)
+
+    best: tuple[tuple[float, float, float], Ints] | None = None
+
+    def judge(some: Ints, dose: Singles, price: float) -> None:
+        nonlocal best
+        over = [
+            group.metric(dose) / (TOLERANCE * group.limit) - 1.0
+            for group in points.groups
+            if group.limit > 0.0
+        ]
+        excess = sum(max(0.0, part) for part in over)
+        key = (max(0.0, least - dose_covering(dose[: points.targets])), round(excess, 3), price)
+        if best is None or key < best[0]:
+            best = (key, some)
+
+    choose_places(places, levels, search, rng, chosen, visit=judge, stop=stop)
+    for some, dose, _none in candidates:
+        judge(some, dose, price_of_places(places, levels, search, some))
     assert best is not None
-    return best[1]
+    return Loading(best[1], price_of_places(places, levels, search, best[1]), levels, places, points, search)
+
+
+def price_of_places(places: Places, levels: Singles, search: Search, chosen: Ints) -> float:
+    """Price of a loading, in double precision."""
+    dose = places.dose[chosen].sum(axis=0, dtype=float)
+    low, under, high, over, hot, over_hot = np.asarray(levels, dtype=float)
+    total = under @ np.maximum(low - dose, 0.0) + over @ np.maximum(dose - high, 0.0)
+    total += over_hot @ np.maximum(dose - hot, 0.0)
+    needles = len(np.unique(places.needle_of[chosen]))
+    return float(total + search.needle_price * needles + search.seed_price * len(chosen))
 
 
 def dose_covering(dose: Singles, part: float = 0.9) -> float:

@@ -6,7 +6,7 @@ The same input gives the same plan: every search has fixed counts and a seeded g
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,15 @@ from planning.dose_points import dose_points
 from planning.dvh import StructureStatistics, structure_statistics
 from planning.goals import Goal, judge_goals
 from planning.needles import NeedleSet, RejectedHole, RigReach, target_of
-from planning.placement import Places, Search, reach_goal
+from planning.placement import Loading, Places, Search, Stop, never, reach_goal
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 from planning.site_protocol import SiteProtocol
 from planning.sources import U_PER_MCI, SeedSource
 from planning.volume import Grid
 
-RESERVE = 1.10  # assumed: planned for 10 % more than prescribed, for needles and seeds never lie as planned
+RESERVE = 1.10  # assumed: planned for 10 % more than prescribed, for needles and seeds never lie as planned,
+LEAST_RESERVE = 1.05  # assumed: but for no more than this where an organ's limit would else be missed
 DOSE_ROOM_MM = 30.0  # the dose grid covers the CTV and this much around it,
 SMALL_ORGAN_CC = 100.0  # and the whole of every organ up to this size that it would cut,
 FARTHEST_MM = 100.0  # but nothing farther than this from the CTV
@@ -53,6 +54,7 @@ class PlanResult:
         goals: the site protocol's goals and limits.
         rejected_holes: holes over the target that no needle is offered for, with the reason.
         cover: part of the CTV (0..1) that lies near enough to a place for a seed.
+        loading: the chosen seeds among all possible ones, with their prices; for ``planning.bound``.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class PlanResult:
     goals: tuple[Goal, ...]
     rejected_holes: tuple[RejectedHole, ...]
     cover: float
+    loading: Loading
 
 
 def make_plan(
@@ -75,6 +78,9 @@ def make_plan(
     margin_mm: float | None = None,
     rig: RigReach | None = None,
     progress: Progress | None = None,
+    max_seeds: int | None = None,
+    kicks: int | None = None,
+    stop: Stop = never,
 ) -> PlanResult:
     """Plan a coplanar implant.
 
@@ -82,6 +88,9 @@ def make_plan(
         activity_mci, prescription_gy, margin_mm: the site protocol's when None; ``margin_mm`` is the one the
             anatomy was built with.
         progress: called with what is being done and the part done so far (0..1).
+        max_seeds: seeds in stock; the site protocol's limit when None.
+        kicks: effort of the loading's search (``placement.Search``); the default when None.
+        stop: asked during the loading's search; True ends it with the best found so far.
 
     Raises:
         AskedWrongly: activity or prescription out of range; a target that no straight path reaches.
@@ -112,8 +121,12 @@ def make_plan(
     )
     needles = approach.needles
     tell("needles and seeds", 0.3)
-    chosen = _choose(anatomy, protocol, needles, target.points_mm, source, strength_u, prescription)
-    loaded = loaded_paths(needles, chosen)
+    if max_seeds is not None:
+        protocol = replace(protocol, needle=replace(rules, max_seeds=max_seeds))
+    loading = _choose(
+        anatomy, protocol, needles, target.points_mm, source, strength_u, prescription, kicks, stop
+    )
+    loaded = loaded_paths(needles, loading.chosen)
     planned = planned_needles(loaded, needles.pose.direction, rules, source.length_mm)
 
     tell("dose of the plan", 0.8)
@@ -152,7 +165,7 @@ def make_plan(
     )
     tell("done", 1.0)
     goals = judge_goals(protocol, statistics, prescription)
-    return PlanResult(plan, dose, grid, statistics, goals, needles.rejected, approach.cover)
+    return PlanResult(plan, dose, grid, statistics, goals, needles.rejected, approach.cover, loading)
 
 
 def dose_box(anatomy: Anatomy) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
@@ -185,27 +198,38 @@ def _choose(
     source: SeedSource,
     strength_u: float,
     prescription_gy: float,
-) -> NDArray[np.int64]:
-    """Indices of the chosen among all possible seeds."""
+    kicks: int | None,
+    stop: Stop,
+) -> Loading:
+    """The chosen among all possible seeds."""
     rules, weights = protocol.needle, protocol.objective
     centres, path_of, slots = needles.seed_positions()
     directions = np.broadcast_to(needles.pose.direction, centres.shape)
     points = dose_points(anatomy, protocol, target_points_mm, prescription_gy, RESERVE)
     dose = dose_matrix_gy(source, centres, directions, strength_u, points.points_mm)
     lattice = np.array([(path.column, path.row) for path in needles.paths]) * rules.pitch_mm
-    chosen = reach_goal(
-        Places(dose / np.float32(prescription_gy), path_of, slots, round(rules.seed_spacing_mm), lattice),
+    search = Search(weights.needle, weights.seed, rules.min_distance_mm, rules.max_count, rules.max_seeds)
+    loading = reach_goal(
+        Places(
+            points.columns(dose / np.float32(prescription_gy)),
+            path_of,
+            slots,
+            round(rules.seed_spacing_mm),
+            lattice,
+        ),
         points,
-        Search(weights.needle, weights.seed, rules.min_distance_mm, rules.max_count, rules.max_seeds),
+        search if kicks is None else replace(search, kicks=kicks),
         np.random.default_rng(SEED_OF_CHANCE),
         goal=RESERVE,
+        least=LEAST_RESERVE,
+        stop=stop,
     )
-    if not len(chosen):
+    if not len(loading.chosen):
         raise AskedWrongly(
             f"target '{anatomy.target_name}': no seed is worth its price; raise objective.target_underdose or "
             "lower objective.needle and objective.seed in the site protocol."
         )
-    return chosen
+    return loading
 
 
 def _target_first(name: str) -> tuple[int, str]:
