@@ -1,4 +1,6 @@
-"""The reference firmware behind two doors that take the same tests: compiled for this machine (virtual time), and cycle-true in simavr.
+"""The reference firmware behind two doors that take the same tests.
+
+Compiled for this machine, on virtual time; and the AVR build, cycle-true in simavr.
 
 Knows bytes, pins and power. Has its own few lines of codec, so that it shares none with driver or firmware.
 """
@@ -16,7 +18,10 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+import pytest
+
 FIRMWARE = Path(__file__).parent.parent / "firmware" / "applicator"
+BUILD = FIRMWARE / "build" / "test"
 LOOP_OPEN, UNSEATED, JAM, NO_SEED, TWO, STALL = 1, 2, 4, 8, 16, 32
 PINS = {LOOP_OPEN: "B 0", UNSEATED: "B 1", JAM: "C 0", NO_SEED: "C 1", TWO: "C 2", STALL: "C 3"}
 HIGH_ACTS = LOOP_OPEN | UNSEATED  # the switches are closed to ground; the faults' jumpers act at ground
@@ -256,18 +261,27 @@ def ledger(host: Host) -> dict[str, int]:
     return {key: int(value) for key, value in counts.items() if key != "p"}
 
 
-def missing(*tools: str) -> str:
-    """Why it can't be built here, or nothing."""
-    absent = [tool for tool in tools if not shutil.which(tool)]
-    return f"not installed: {', '.join(absent)}" if absent else ""
-
-
-def made(target: str, build: Path) -> str:
-    """Builds a target of the firmware's Makefile; the compiler's complaint, or nothing."""
+def built(target: str, *tools: str) -> Path:
+    """The folder with that target of the firmware's Makefile, built if need be; skips where a tool is absent."""
+    if absent := [tool for tool in ("make", "cc", *tools) if not shutil.which(tool)]:
+        pytest.skip(f"not installed: {', '.join(absent)}")
     done = subprocess.run(
-        ["make", "-s", "-C", str(FIRMWARE), f"BUILD={build}", target],
+        ["make", "-s", "-C", str(FIRMWARE), f"BUILD={BUILD}", target],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    return done.stderr if done.returncode else ""
+    assert done.returncode == 0, done.stderr
+    return BUILD
+
+
+def host_device() -> HostDevice:
+    return HostDevice(built("host") / "libapplicator.so")
+
+
+def simavr_device(eeprom: Path) -> SimavrDevice:
+    for header in ("simavr/sim_avr.h", "libelf.h"):
+        if not Path("/usr/include", header).exists():
+            pytest.skip(f"not installed: /usr/include/{header} (libsimavr-dev, libelf-dev)")
+    built("avr", "avr-gcc")
+    return SimavrDevice(built("runner"), eeprom)
