@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.journal_command import journal, verify_journal
+from console.scans_command import scans
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
@@ -146,6 +148,11 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     from simulator.rehearsal import RehearsalOptions
 
     return RehearsalOptions(case=case, out=out, **chosen)
+
+
+seedguide.add_command(scans)
+seedguide.add_command(journal)
+seedguide.add_command(verify_journal)
 
 
 class _Interrupted(Exception):

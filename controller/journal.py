@@ -18,7 +18,7 @@ from typing import Any, Literal
 from planning.refusal import AskedWrongly
 
 SCHEMA_VERSION = 1
-Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop"]
+Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery"]
 _FIRST = "0" * 64
 
 
@@ -39,7 +39,7 @@ def _digest(number: int, t_ns: int, kind: str, text: str, previous: str) -> str:
 
 
 class Journal:
-    """The one writer of a journal file.
+    """The one writer of a journal file; the file is locked against any other as long as it is open.
 
     Raises:
         AskedWrongly: the file exists (a journal is never continued by accident) or can't be made.
@@ -48,11 +48,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         if path.exists():
             raise AskedWrongly(f"{path}: a journal is already there; choose another output folder.")
+        self._begin(path, 0, _FIRST, 0)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self._db.execute(
                 "CREATE TABLE record (number INTEGER PRIMARY KEY, t_ns INTEGER NOT NULL, kind TEXT NOT NULL,"
@@ -64,20 +61,64 @@ class Journal:
                     " BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END"
                 )
         except sqlite3.Error as problem:
+            self._db.close()
             raise AskedWrongly(f"{path}: the journal can't be made ({problem}).") from problem
-        self._number = 0
-        self._previous = _FIRST
+
+    @classmethod
+    def continued(cls, path: Path) -> Journal:
+        """The writer of a journal whose writer is gone; the next record follows its last one.
+
+        Raises:
+            AskedWrongly: no journal, a touched one, or one that is being written by somebody else.
+        """
+        whole = inspect(path)
+        if whole.problems:
+            raise AskedWrongly(f"{path}: {whole.problems[0]}; a touched journal is not continued.")
+        journal = cls.__new__(cls)
+        journal._begin(path, whole.records, whole.digest, whole.last_ns)
+        return journal
+
+    def _begin(self, path: Path, number: int, previous: str, last_ns: int) -> None:
+        self._path = path
+        self._number, self._previous = number, previous
+        self._last_ns, self._ahead_ns = last_ns, 0
+        self._is_first = True
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._db.execute("BEGIN IMMEDIATE")  # takes the lock now, not with the first record
+            self._db.execute("COMMIT")
+        except sqlite3.Error as problem:
+            raise AskedWrongly(f"{path}: {_why(problem)}") from problem
 
     def append(self, t_ns: int, kind: Kind, body: dict[str, Any]) -> Record:
-        """Commit one record; it is on disk when this returns."""
+        """Commit one record; it is on disk when this returns.
+
+        The procedure's clock never goes back: a writer that continues a journal counts on from its last record.
+
+        Raises:
+            AskedWrongly: it could not be written; the records before it are all there.
+        """
+        if self._is_first:
+            self._is_first, self._ahead_ns = False, max(0, self._last_ns - t_ns)
+        t_ns = max(t_ns + self._ahead_ns, self._last_ns)
         text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         number = self._number + 1
         digest = _digest(number, t_ns, kind, text, self._previous)
-        self._db.execute(
-            "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", (number, t_ns, kind, text, self._previous, digest)
-        )
+        try:
+            self._db.execute(
+                "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)",
+                (number, t_ns, kind, text, self._previous, digest),
+            )
+        except sqlite3.Error as problem:
+            raise AskedWrongly(
+                f"{self._path}: record {number} can't be written: {_why(problem)} Nothing after record "
+                f"{self._number} was commanded."
+            ) from problem
         record = Record(number, t_ns, kind, body, self._previous, digest)
-        self._number, self._previous = number, digest
+        self._number, self._previous, self._last_ns = number, digest, t_ns
         return record
 
     @property
@@ -92,40 +133,119 @@ class Journal:
         self._db.close()
 
 
-def read_journal(path: Path) -> Iterator[Record]:
-    """All records in order, the file opened read-only.
+def _why(problem: sqlite3.Error) -> str:
+    """What SQLite means, and what to do."""
+    text = str(problem)
+    if "locked" in text or "busy" in text:
+        return "another process is writing this journal; end it first, or follow it in its console."
+    if "unable to open" in text:
+        return "the journal can't be made or opened here; does the folder exist, and may it be written?"
+    if "full" in text:
+        return "the disk is full; free some space, then resume."
+    if "readonly" in text or "read-only" in text:
+        return "the file or its disk can't be written (read-only); make it writable, then resume."
+    if "disk I/O" in text:
+        return f"the disk failed ({text}); copy the folder to another disk, then resume."
+    return f"{text}."
 
-    Raises:
-        AskedWrongly: no such file, or not a journal of this version.
-    """
+
+Row = tuple[int, int, str, str, str, str]
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """The table as it stands, in the order of its numbers."""
     if not path.is_file():
         raise AskedWrongly(f"{path}: there is no journal here.")
     try:
-        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.0)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA_VERSION:
                 raise AskedWrongly(f"{path}: not a journal of version {SCHEMA_VERSION} (found {version}).")
-            for number, t_ns, kind, text, previous, digest in db.execute(
+            yield from db.execute(
                 "SELECT number, t_ns, kind, body, previous, digest FROM record ORDER BY number"
-            ):
-                yield Record(number, t_ns, kind, json.loads(text), previous, digest)
+            )
         finally:
             db.close()
-    except (sqlite3.Error, ValueError) as problem:
-        raise AskedWrongly(f"{path}: the journal can't be read ({problem}).") from problem
+    except sqlite3.Error as problem:
+        raise AskedWrongly(f"{path}: the journal can't be read ({_why(problem)[:-1]}).") from problem
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """All records in order, the file opened read-only.
+
+    Raises:
+        AskedWrongly: no such file, not a journal of this version, or in use by its writer.
+    """
+    for number, t_ns, kind, text, previous, digest in _rows(path):
+        try:
+            body = json.loads(text)
+        except ValueError as problem:
+            raise AskedWrongly(f"{path}: record {number} can't be read ({problem}).") from problem
+        yield Record(number, t_ns, kind, body, previous, digest)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the chain tells of a journal.
+
+    Attributes:
+        records: how many there are; ``digest`` and ``last_ns`` are the last one's.
+        problems: every changed, missing or moved record, one sentence each; empty when the chain holds.
+        is_ended: the last record is the end of a procedure. Otherwise the procedure still runs, was cut off,
+            or records were taken away at the end, which no chain can tell apart (a noted digest can).
+    """
+
+    records: int
+    digest: str
+    last_ns: int
+    problems: tuple[str, ...]
+    is_ended: bool
+
+
+def inspect(path: Path) -> Inspection:
+    """Follow the chain through the whole file.
+
+    Raises:
+        AskedWrongly: as ``read_journal``.
+    """
+    rows: list[Row] = []
+    problems: list[str] = []
+    try:
+        for row in _rows(path):
+            rows.append(row)
+    except AskedWrongly as problem:
+        if not rows:
+            raise
+        problems.append(f"after record {rows[-1][0]} the file is damaged: {str(problem).removesuffix('.')}")
+    follower = {previous: number for number, _, _, _, previous, _ in rows}
+    last, expected = _FIRST, 1
+    for number, t_ns, kind, text, previous, digest in rows:
+        if number != expected and digest == _digest(expected, t_ns, kind, text, last):
+            problems.append(f"record {expected} was moved: it stands as record {number}")
+            last, expected = digest, number + 1
+            continue
+        if number != expected:
+            gone = (
+                f"record {expected} is" if number == expected + 1 else f"records {expected}-{number - 1} are"
+            )
+            problems.append(f"{gone} missing")
+        elif previous != last:
+            true = follower.get(last)
+            problems.append(
+                f"record {number} does not follow the one before it"
+                + (f"; what belongs here now stands as record {true}" if true is not None else "")
+            )
+        if digest != _digest(number, t_ns, kind, text, previous):
+            problems.append(f"record {number} was changed")
+        last, expected = digest, number + 1
+    if not rows:
+        problems.append("the journal is empty")
+        return Inspection(0, _FIRST, 0, tuple(problems), False)
+    is_ended = rows[-1][2] == "decision" and '"ended":' in rows[-1][3]
+    return Inspection(len(rows), last, rows[-1][1], tuple(problems), is_ended)
 
 
 def verify(path: Path) -> str | None:
-    """What is wrong with the chain, in one sentence naming the record; None when all is well."""
-    previous, expected = _FIRST, 1
-    for record in read_journal(path):
-        if record.number != expected:
-            return f"record {expected} is missing"
-        text = json.dumps(record.body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        if record.previous != previous:
-            return f"record {record.number} does not follow the one before it"
-        if record.digest != _digest(record.number, record.t_ns, record.kind, text, previous):
-            return f"record {record.number} was changed"
-        previous, expected = record.digest, expected + 1
-    return None if expected > 1 else "the journal is empty"
+    """What is first wrong with the chain, in one sentence naming the record; None when all is well."""
+    return next(iter(inspect(path).problems), None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.journal import Journal, read_journal, verify
+from controller.journal import Journal, inspect, read_journal, verify
 from planning.refusal import AskedWrongly
 
 
@@ -42,8 +42,15 @@ def test_the_digest_depends_on_content_only(tmp_path: Path) -> None:
         ),
         ("UPDATE record SET t_ns = t_ns + 1 WHERE number = 2", "record 2 was changed"),
         ("DELETE FROM record WHERE number = 4", "record 4 is missing"),
-        ("UPDATE record SET number = 9 WHERE number = 5", "record 5 is missing"),
+        ("UPDATE record SET number = 9 WHERE number = 5", "record 5 was moved: it stands as record 9"),
         ("DELETE FROM record WHERE number = 1", "record 1 is missing"),
+        ("DELETE FROM record WHERE number IN (2, 3)", "records 2-3 are missing"),
+        (
+            "UPDATE record SET number = CASE number WHEN 2 THEN -3 ELSE -2 END WHERE number IN (2, 3);"
+            "UPDATE record SET number = -number WHERE number < 0",
+            "record 2 does not follow the one before it; what belongs here now stands as record 3",
+        ),
+        ("UPDATE record SET body = 'no JSON' WHERE number = 4", "record 4 was changed"),
     ],
 )
 def test_a_touched_journal_is_found_out(tmp_path: Path, change: str, told: str) -> None:
@@ -51,10 +58,10 @@ def test_a_touched_journal_is_found_out(tmp_path: Path, change: str, told: str) 
     written(path).close()
     db = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        db.execute(change)
+        db.executescript(change)
     db.execute("DROP TRIGGER no_update")
     db.execute("DROP TRIGGER no_delete")
-    db.execute(change)
+    db.executescript(change)
     db.commit()
     db.close()
     assert verify(path) == told
@@ -89,3 +96,87 @@ def test_a_closed_journal_is_one_file_and_reading_leaves_no_other(tmp_path: Path
     written(tmp_path / "j.sqlite").close()
     assert len(list(read_journal(tmp_path / "j.sqlite"))) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["j.sqlite"]
+
+
+def test_every_touched_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    written(path, 9).close()
+    db = sqlite3.connect(path)
+    db.executescript(
+        "DROP TRIGGER no_update; DROP TRIGGER no_delete;"
+        "UPDATE record SET t_ns = 7 WHERE number = 2; DELETE FROM record WHERE number = 5;"
+        "UPDATE record SET body = '{}' WHERE number = 8"
+    )
+    db.close()
+    assert inspect(path).problems == ("record 2 was changed", "record 5 is missing", "record 8 was changed")
+
+
+def test_an_end_that_is_missing_is_told_apart_from_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    journal.append(9000, "decision", {"ended": "COMPLETED", "because": ""})
+    journal.close()
+    whole = inspect(path)
+    assert (whole.records, whole.problems, whole.is_ended) == (6, (), True)
+    db = sqlite3.connect(path)
+    db.executescript("DROP TRIGGER no_delete; DELETE FROM record WHERE number = 6")
+    db.close()
+    assert (inspect(path).records, inspect(path).problems, inspect(path).is_ended) == (5, (), False)
+
+
+def test_a_file_cut_short_is_found_out(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    written(path, 400).close()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(AskedWrongly, match="can't be read"):
+        inspect(path)
+
+
+def test_two_writers_and_a_reader_are_told_who_is_in_the_way(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    with pytest.raises(AskedWrongly, match="another process is writing"):
+        Journal.continued(path)
+    with pytest.raises(AskedWrongly, match="another process is writing"):
+        list(read_journal(path))
+    journal.append(1, "event", {"event": "Tested"})
+    journal.close()
+    assert inspect(path).records == 6
+
+
+def test_a_continued_journal_goes_on_with_the_chain_and_its_clock_never_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    written(path).close()
+    journal = Journal.continued(path)
+    with pytest.raises(AskedWrongly, match="another process"):
+        Journal.continued(path)
+    assert [journal.append(t, "event", {}).t_ns for t in (0, 10, 5)] == [4000, 4010, 4010]
+    journal.close()
+    assert verify(path) is None
+    assert inspect(path).records == 8
+
+
+def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count={pages}")  # what SQLite says when the disk is full
+    with pytest.raises(AskedWrongly, match="record 6 can't be written: the disk is full"):
+        journal.append(9000, "event", {"text": "x" * 100_000})
+    journal._db.execute("PRAGMA max_page_count=100000")
+    journal.append(9001, "event", {"text": "after"})
+    journal.close()
+    assert verify(path) is None
+    assert inspect(path).records == 6
+
+
+def test_a_read_only_disk_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    journal._db.execute("PRAGMA query_only=ON")  # what SQLite says of a read-only file
+    with pytest.raises(AskedWrongly, match=r"can't be written \(read-only\)"):
+        journal.append(9000, "event", {})
+    journal._db.execute("PRAGMA query_only=OFF")
+    journal.close()
+    assert inspect(path).records == 5
