@@ -1,0 +1,138 @@
+"""The scanner's or archive's link: a DICOM storage provider (C-STORE, C-ECHO) in front of an :class:`Intake`.
+
+Thin: who may connect and what may be sent is negotiated here, everything else is decided in ``intake``. Objects
+are kept as the bytes that came, not decoded and encoded again. Lossy transfer syntaxes are not accepted: a
+position measured to 0.5 mm must not depend on what a compressor left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from imaging.intake import Answer, Intake, Status
+from imaging.scan_series import KINDS, SeriesReceived
+from planning.refusal import AskedWrongly
+
+LOSSLESS = (
+    "1.2.840.10008.1.2.1",  # explicit little endian
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.5",  # RLE
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """How to be reached.
+
+    Attributes:
+        ae_title: ours; a peer that calls another one is rejected.
+        port: TCP; 0 takes a free one.
+        bind: address to listen on.
+        allowed: AE titles that may connect; empty allows any.
+        most_associations: open at the same time; one more is rejected for the moment.
+        idle_s: a silent peer is cut off after this.
+    """
+
+    ae_title: str = "SEEDGUIDE"
+    port: int = 11112
+    bind: str = "127.0.0.1"
+    allowed: Sequence[str] = ()
+    most_associations: int = 4
+    idle_s: float = 30.0
+
+
+class Receiver:
+    """Listens in threads of its own; events are fetched with :meth:`wait`.
+
+    Raises:
+        AskedWrongly: an AE title or address that can't be used.
+    """
+
+    def __init__(self, intake: Intake, link: Link) -> None:
+        self._intake = intake
+        self._changed = threading.Condition()
+        # pynetdicom tells of every step on its own logger; ours are the words for people
+        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+        try:
+            self._entity = _entity(link)
+            handlers: list[Any] = [
+                (evt.EVT_C_STORE, self._stored),
+                (evt.EVT_C_ECHO, lambda _: int(Status.TAKEN)),
+                (evt.EVT_RELEASED, self._closed, [False]),
+                (evt.EVT_ABORTED, self._closed, [True]),
+                (evt.EVT_CONN_CLOSE, self._closed, [True]),
+            ]
+            server = self._entity.start_server((link.bind, link.port), block=False, evt_handlers=handlers)
+        except (ValueError, TypeError, OverflowError) as problem:
+            raise AskedWrongly(f"{link.ae_title}: {problem}") from problem
+        except OSError as problem:
+            raise AskedWrongly(
+                f"{link.bind}:{link.port}: can't listen there ({problem.strerror or problem}); use another --port."
+            ) from problem
+        assert server is not None
+        self.port: int = server.socket.getsockname()[1] if server.socket is not None else link.port
+
+    def wait(self, timeout_s: float) -> list[SeriesReceived]:
+        """Series that are ready; waits for the first one up to ``timeout_s``."""
+        end_ns = time.monotonic_ns() + round(timeout_s * 1e9)
+        with self._changed:
+            while True:
+                now_ns = time.monotonic_ns()
+                events = self._intake.ready(now_ns)
+                if events or now_ns >= end_ns:
+                    return events
+                wake_ns = min(end_ns, self._intake.next_wake_ns() or end_ns)
+                self._changed.wait(max((wake_ns - now_ns) / 1e9, 0.001))
+
+    def stop(self) -> None:
+        """Stop listening and cut open connections."""
+        self._entity.shutdown()
+
+    def _stored(self, event: evt.Event) -> Dataset:
+        request: Any = event.request
+        named = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        content = event.encoded_dataset()
+        with self._changed:
+            answer = self._intake.take(content, time.monotonic_ns(), link=id(event.assoc), named=named)
+            self._changed.notify_all()
+        return _reply(answer)
+
+    def _closed(self, event: evt.Event, broken: bool) -> None:
+        with self._changed:
+            self._intake.link_closed(id(event.assoc), time.monotonic_ns(), broken=broken)
+            self._changed.notify_all()
+
+
+def _reply(answer: Answer) -> Dataset:
+    reply = Dataset()
+    reply.Status = int(answer.status)
+    if answer.words:
+        reply.ErrorComment = answer.words[:64]
+    return reply
+
+
+def _entity(link: Link) -> AE:
+    entity = AE(ae_title=link.ae_title)
+    entity.require_called_aet = True
+    entity.require_calling_aet = list(link.allowed)
+    entity.maximum_associations = link.most_associations
+    entity.network_timeout = link.idle_s
+    entity.acse_timeout = entity.dimse_timeout = link.idle_s
+    for kind_uid in KINDS:
+        entity.add_supported_context(kind_uid, list(LOSSLESS))
+    entity.add_supported_context(Verification)
+    return entity

@@ -1,0 +1,220 @@
+"""The link, with pynetdicom as the sender and with Debian's dcmtk (skipped where it isn't installed)."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+import pytest
+from phantom_ct import write_phantom
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from imaging.intake import Answer, Intake, Status
+from imaging.receiver import Link, Receiver
+from imaging.scan_series import SECOND_NS, Patience, Wanted
+from planning.dicom import read_ct
+from planning.refusal import AskedWrongly
+
+CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+ECHO = "1.2.840.10008.1.1"
+IMPATIENT = Patience(settle_ns=SECOND_NS // 20, idle_ns=SECOND_NS, missing_ns=SECOND_NS // 10)
+SLICES = 8
+
+
+@pytest.fixture(scope="session")
+def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = write_phantom(tmp_path_factory.mktemp("send"), rows=16, columns=16, pixel_mm=10.0, slices=SLICES)
+    return sorted(folder.iterdir())
+
+
+class Room:
+    """A receiver and what it refused."""
+
+    def __init__(self, folder: Path, wanted: Wanted | None = None, **link: object) -> None:
+        self.folder, self.refused = folder, list[Answer]()
+        self.intake = Intake(folder, wanted, IMPATIENT, self.refused.append)
+        self.receiver = Receiver(self.intake, Link(port=0, **link))  # type: ignore[arg-type]
+
+    def sender(self, title: str = "CT1", called: str = "SEEDGUIDE", sop_class: str = CT) -> Association:
+        entity = AE(ae_title=title)
+        entity.add_requested_context(sop_class)
+        entity.add_requested_context(ECHO)
+        return entity.associate("127.0.0.1", self.receiver.port, ae_title=called)
+
+    def send(self, *datasets: Dataset | Path) -> list[Dataset]:
+        link = self.sender()
+        answers = [link.send_c_store(dataset) for dataset in datasets]
+        link.release()
+        return answers
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    made = Room(tmp_path / "in", Wanted("PHANTOM", frozenset({"1.2.3.7"})), allowed=("CT1", "DCMTK"))
+    yield made
+    made.receiver.stop()
+
+
+def test_a_series_arrives_byte_for_byte_and_is_told_once(room: Room, series: list[Path]) -> None:
+    assert {answer.Status for answer in room.send(*series)} == {Status.TAKEN}
+    (event,) = room.receiver.wait(5.0)
+    assert event.complete
+    assert event.images == SLICES
+    assert event.series_uid == "1.2.3.6"
+    kept = room.intake.series_folder(event.series_uid)
+    assert (read_ct(kept).hu == read_ct(series[0].parent).hu).all()
+    assert (room.folder / "1.2.3.6.json").exists()
+    assert not list((room.folder / ".incoming").iterdir())
+    assert room.receiver.wait(0.0) == []
+
+
+def test_sending_again_is_answered_with_success_and_no_news(room: Room, series: list[Path]) -> None:
+    room.send(*series)
+    assert len(room.receiver.wait(5.0)) == 1
+    assert {answer.Status for answer in room.send(*series)} == {Status.TAKEN}
+    assert room.receiver.wait(0.2) == []
+
+
+def test_the_same_instance_with_other_content_is_refused(room: Room, series: list[Path]) -> None:
+    changed = pydicom.dcmread(series[0])
+    changed.PixelData = bytes(len(changed.PixelData))
+    first, second = room.send(series[0], changed)
+    assert (first.Status, second.Status) == (Status.TAKEN, Status.DUPLICATE)
+
+
+def test_wrong_patient_and_wrong_frame_are_refused_without_a_trace(room: Room, series: list[Path]) -> None:
+    other_patient, other_frame = pydicom.dcmread(series[0]), pydicom.dcmread(series[1])
+    other_patient.PatientID, other_frame.FrameOfReferenceUID = "SOMEBODY", "1.2.3.8"
+    answers = room.send(other_patient, other_frame)
+    assert {answer.Status for answer in answers} == {Status.NOT_AUTHORISED}
+    assert [answer.ErrorComment for answer in answers] == [
+        "not the patient of the plan",
+        "not the frame of reference of the plan",
+    ]
+    assert [path.name for path in room.folder.iterdir()] == [".incoming"]
+    assert len(room.refused) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_no_uid_leads_out_of_the_folder(room: Room, series: list[Path]) -> None:
+    evil = pydicom.dcmread(series[0])
+    evil.SeriesInstanceUID = "../../../evil"
+    assert room.send(evil)[0].Status == Status.NOT_UNDERSTOOD
+    assert [path.name for path in room.folder.parent.iterdir()] == ["in"]
+
+
+def test_a_gap_is_noticed(room: Room, series: list[Path]) -> None:
+    by_place = sorted(series, key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[2]))
+    room.send(*by_place[:3], *by_place[4:])
+    (event,) = room.receiver.wait(5.0)
+    assert event.problems == ("a gap: 1 slices are missing",)
+
+
+def test_a_sender_that_breaks_off_is_noticed(room: Room, series: list[Path]) -> None:
+    link = room.sender()
+    for path in series[:4]:
+        link.send_c_store(path)
+    link.abort()
+    (event,) = room.receiver.wait(5.0)
+    assert "the sender broke the connection off" in event.problems
+
+
+def test_only_named_titles_and_our_own_are_let_in(room: Room) -> None:
+    assert room.sender("STRANGER").is_rejected
+    assert room.sender("CT1", called="OTHER").is_rejected
+    link = room.sender("CT1")
+    assert link.send_c_echo().Status == Status.TAKEN
+    link.release()
+
+
+def test_other_storage_classes_and_lossy_pictures_are_not_negotiated(room: Room) -> None:
+    link = room.sender(sop_class=MR)
+    assert [context.abstract_syntax for context in link.accepted_contexts] == [ECHO]
+    link.release()
+    lossy = AE(ae_title="CT1")
+    lossy.add_requested_context(CT, "1.2.840.10008.1.2.4.50")
+    assert not lossy.associate("127.0.0.1", room.receiver.port, ae_title="SEEDGUIDE").accepted_contexts
+
+
+def test_one_association_more_than_allowed_is_rejected(tmp_path: Path) -> None:
+    room = Room(tmp_path / "in", most_associations=2)
+    links = [room.sender(), room.sender()]
+    assert all(link.is_established for link in links)
+    assert room.sender().is_rejected
+    for link in links:
+        link.release()
+    room.receiver.stop()
+
+
+def test_noise_on_the_port_does_no_harm(room: Room, series: list[Path]) -> None:
+    for noise in (b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\xff\xff\xff\xff", bytes(300)):
+        with socket.create_connection(("127.0.0.1", room.receiver.port)) as line:
+            line.sendall(noise)
+    room.send(*series)
+    assert room.receiver.wait(5.0)[0].complete
+
+
+def test_after_a_restart_the_rest_completes_the_series(tmp_path: Path, series: list[Path]) -> None:
+    first = Room(tmp_path / "in")
+    first.send(*series[:5])
+    first.receiver.stop()
+    second = Room(tmp_path / "in")
+    second.send(*series[5:])
+    (event,) = second.receiver.wait(5.0)
+    assert event.complete
+    assert event.images == SLICES
+    assert event.again
+    second.receiver.stop()
+
+
+def test_a_taken_port_and_a_bad_title_are_clear_errors(room: Room, tmp_path: Path) -> None:
+    with pytest.raises(AskedWrongly, match="use another --port"):
+        Receiver(Intake(tmp_path / "two"), Link(port=room.receiver.port))
+    with pytest.raises(AskedWrongly):
+        Receiver(Intake(tmp_path / "three"), Link(ae_title="X" * 17, port=0))
+
+
+def test_a_full_disk_is_answered_as_such(
+    room: Room, series: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("imaging.intake.os.fsync", full)
+    assert room.send(series[0])[0].Status == Status.OUT_OF_RESOURCES
+    assert not list(room.folder.rglob("*.dcm"))
+
+
+def dcmtk(tool: str) -> str:
+    found = shutil.which(tool)
+    if found is None:
+        pytest.skip(f"{tool} (Debian: dcmtk) is not installed")
+    return found
+
+
+def test_dcmtk_asks_whether_we_are_there(room: Room) -> None:
+    peer = ["-aet", "DCMTK", "-aec", "SEEDGUIDE", "127.0.0.1", str(room.receiver.port)]
+    assert subprocess.run([dcmtk("echoscu"), *peer], check=False, timeout=20).returncode == 0
+    stranger = subprocess.run(
+        [dcmtk("echoscu"), *peer[2:]], check=False, timeout=20, capture_output=True, text=True
+    )
+    assert stranger.returncode != 0
+    assert "Calling AE Title Not Recognized" in stranger.stderr
+
+
+@pytest.mark.parametrize("syntax", ["-xe", "-xb", "-xi"])
+def test_dcmtk_sends_a_series(room: Room, series: list[Path], syntax: str) -> None:
+    command = [dcmtk("storescu"), "-aet", "DCMTK", "-aec", "SEEDGUIDE", syntax, "127.0.0.1"]
+    sent = subprocess.run(
+        [*command, str(room.receiver.port), *map(str, series)], check=False, timeout=20, capture_output=True
+    )
+    assert sent.returncode == 0, sent.stderr
+    (event,) = room.receiver.wait(5.0)
+    assert event.complete
+    assert (read_ct(room.intake.series_folder("1.2.3.6")).hu == read_ct(series[0].parent).hu).all()
