@@ -11,7 +11,7 @@ rehearse: setup
 	$(BIN)/seedguide rehearse examples/hn-recurrence --out out/first --overwrite
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 setup: $(VENV)/.ready
 
