@@ -281,6 +281,12 @@ void board_quiet(void)
 
 /* --- what may be asked ---------------------------------------------------------------------------- */
 
+static bool stylet_is_home(void)
+{
+    int32_t stylet_um = plant_read().stylet_um;
+    return stylet_um >= -AT_HOME_UM && stylet_um <= AT_HOME_UM;
+}
+
 /* Whatever drives a motor is held back by these three, in this order. */
 static enum refusal motors_refused(bool armed_is_busy)
 {
@@ -308,12 +314,11 @@ enum refusal board_move(int32_t z_um, int32_t speed_um_s)
     enum refusal why = motors_refused(true);
     if (why)
         return why;
-    if (!(board.homed & AXIS_Z))
+    if (board.homed != (AXIS_Z | AXIS_STYLET))
         return NO_HOME;
     if (z_um < 0 || z_um > PLANT_Z_MAX_UM || speed_um_s < 100 || speed_um_s > 20000)
         return NO_RANGE;
-    int32_t stylet_um = plant_read().stylet_um;
-    if (!(board.homed & AXIS_STYLET) || stylet_um > AT_HOME_UM || stylet_um < -AT_HOME_UM)
+    if (!stylet_is_home())
         return NO_RANGE; /* a stylet in the needle would be bent */
     board.state = MOVING;
     plant_move_z(z_um, (uint16_t)speed_um_s);
@@ -356,7 +361,7 @@ static enum refusal seed_refused(uint16_t n, int32_t z_um)
 {
     if (!ledger.open)
         return NO_NEW;
-    if (board.homed != (AXIS_Z | AXIS_STYLET))
+    if (board.homed != (AXIS_Z | AXIS_STYLET) || !stylet_is_home())
         return NO_HOME;
     if (!board.seated || !ledger.carted || ledger.opened)
         return NO_SEAT;
@@ -387,7 +392,7 @@ enum refusal board_arm(uint16_t n, int32_t z_um, uint16_t token)
 
 enum refusal board_fire(uint16_t n, uint16_t token, bool *again)
 {
-    *again = ledger.counter >= n;
+    *again = n != 0 && ledger.counter >= n;
     if (*again)
         return ACCEPTED;
     enum refusal why = motors_refused(false);

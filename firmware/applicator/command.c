@@ -83,8 +83,6 @@ static enum refusal run_fire(const struct wire_arg *args, struct wire_out *reply
 {
     bool again = false;
     uint16_t n = small(&args[0]);
-    if (n == 0)
-        return NO_FORM; /* there is no seed 0 */
     enum refusal why = board_fire(n, (uint16_t)args[1].hex, &again);
     wire_uint(reply, FLASH_TEXT("n"), n);
     wire_uint(reply, FLASH_TEXT("dup"), again);
