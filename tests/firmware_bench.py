@@ -280,8 +280,8 @@ def host_device() -> HostDevice:
 
 
 def simavr_device(eeprom: Path) -> SimavrDevice:
-    for header in ("simavr/sim_avr.h", "libelf.h"):
-        if not Path("/usr/include", header).exists():
-            pytest.skip(f"not installed: /usr/include/{header} (libsimavr-dev, libelf-dev)")
+    for header in ("include/simavr/sim_avr.h", "include/libelf.h", "lib/avr/include/avr/io.h"):
+        if not Path("/usr", header).exists():
+            pytest.skip(f"not installed: /usr/{header} (libsimavr-dev, libelf-dev, avr-libc)")
     built("avr", "avr-gcc")
     return SimavrDevice(built("runner"), eeprom)
