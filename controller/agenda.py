@@ -51,7 +51,8 @@ def time_out(known: Knowledge) -> list[Command]:
     return [AskOperator(0, "confirm_time_out", text)]
 
 
-def _approach_z_mm(known: Knowledge, story: NeedleStory, patient_from_rig: RigidTransform) -> float:
+def approach_z_mm(known: Knowledge, story: NeedleStory, patient_from_rig: RigidTransform) -> float:
+    """How deep a tip may go freely: this far before the skin, at the planned entry."""
     entry_z = float(patient_from_rig.inverse().apply(story.plan.entry_mm)[2])
     return round(max(entry_z - known.settings.approach_mm, known.settings.home_z_mm), 3)
 
@@ -76,7 +77,7 @@ def _go_in(
 ) -> list[Command]:
     name = story.plan.name
     return [
-        MoveDepth(0, name, _approach_z_mm(known, story, patient_from_rig), in_tissue=False),
+        MoveDepth(0, name, approach_z_mm(known, story, patient_from_rig), in_tissue=False),
         MoveDepth(0, name, z_mm, in_tissue=True),
         OpenGrip(0, name),
         MoveDepth(0, name, known.settings.home_z_mm, in_tissue=False),
@@ -110,7 +111,7 @@ def aim_again(
     x, y, z = (float(v) for v in aim)
     return [
         *_take_hold(story),
-        MoveDepth(0, name, _approach_z_mm(known, story, patient_from_rig), in_tissue=True),
+        MoveDepth(0, name, approach_z_mm(known, story, patient_from_rig), in_tissue=True),
         MoveDepth(0, name, known.settings.home_z_mm, in_tissue=False),
         MoveAcross(0, name, x, y),
         *_go_in(known, story, z, patient_from_rig),

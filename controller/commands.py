@@ -29,7 +29,7 @@ class AskOperator(Command):
 
     Attributes:
         task: ``confirm_time_out``, ``load_needle``, ``couple_applicator``, ``uncouple_applicator``,
-            ``seat_cartridge``, ``remove_cartridge``.
+            ``seat_cartridge``, ``remove_cartridge``; after an interruption ``free_grip``, ``take_out_needle``.
         text: the words on the screen; they name what is confirmed.
         needle: the needle concerned, or None.
         cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
@@ -107,6 +107,13 @@ class HomeApplicator(Command):
 
 
 @dataclass(frozen=True)
+class ClearLatch(Command):
+    """A person has looked: clear a latch that is about no seed (``WATCH``, ``STOP``, ``ESTOP``)."""
+
+    latch: str
+
+
+@dataclass(frozen=True)
 class BeginLedger(Command):
     """Open the applicator's count of seeds for this procedure (first 8 hex digits of the plan's hash)."""
 
@@ -168,6 +175,7 @@ RIG_COMMANDS = (ConnectRig, HomeRig, MoveAcross, MoveDepth, CloseGrip, OpenGrip)
 APPLICATOR_COMMANDS = (
     ConnectApplicator,
     HomeApplicator,
+    ClearLatch,
     BeginLedger,
     DeclareCartridge,
     RetractNeedle,

@@ -47,6 +47,8 @@ def applicator_command(command: c.Command) -> a.ApplicatorCommand:
             return a.HomeStylet()
         case c.HomeApplicator():
             return a.HomeRetraction()
+        case c.ClearLatch():
+            return a.ClearLatch(command.latch, 0, "NO")
         case c.BeginLedger():
             return a.BeginLedger(command.procedure)
         case c.DeclareCartridge():
@@ -86,7 +88,8 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
     for event in heard:
         match event:
             case a.ApplicatorConnected() if number is not None:
-                told.append(CommandDone(number, {"identity": event.identity, "simulated": event.simulated}))
+                readback = {"identity": event.identity, "simulated": event.simulated, "boot": event.boot}
+                told.append(CommandDone(number, readback))
             case a.ApplicatorDone() if number is not None:
                 told.append(CommandDone(number, {"z_um": event.state.z_um, "counter": event.state.counter}))
             case a.SeedOutcome() if number is not None:

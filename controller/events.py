@@ -27,6 +27,25 @@ class ProcedureStarted(Event):
 
 
 @dataclass(frozen=True)
+class ProcedureResumed(Event):
+    """A person let an interrupted procedure go on, after journal and devices were compared.
+
+    Attributes:
+        is_answered: what became of the interrupted command is known and follows as an event of its own;
+            otherwise it was not carried out, or may be carried out (again).
+        carriage_z_mm: where the rig's carriage stands, rig frame; None when nobody can tell.
+        latch: about no seed, to be cleared; ``NONE`` when there is none.
+        home_applicator: its homes are gone, and no needle is coupled.
+    """
+
+    who: str
+    is_answered: bool
+    carriage_z_mm: float | None
+    latch: str
+    home_applicator: bool
+
+
+@dataclass(frozen=True)
 class CommandDone(Event):
     """A device did what was asked; ``readback`` is what it reported of itself."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from controller.commands import (
     AskOperator,
     BeginLedger,
+    ClearLatch,
     CloseGrip,
     Command,
     ConnectApplicator,
@@ -268,6 +269,14 @@ def cartridge_is_the_next_one(command: Command, known: Knowledge, facts: DeviceF
     return None
 
 
+def latch_is_about_no_seed(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """What became of a seed is told by a person who has counted and looked, not by going on (NRC ENS 44143)."""
+    assert isinstance(command, ClearLatch)
+    if command.latch in ("WATCH", "STOP", "ESTOP") and facts.latch in ("NONE", command.latch):
+        return None
+    return f"latch {facts.latch} needs a person who has counted the seeds and looked at a CT"
+
+
 _RIG_MOTION: tuple[Interlock, ...] = (
     rig_link_is_live,
     rig_position_is_known,
@@ -299,6 +308,7 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
     OpenGrip: (*_RIG_MOTION, no_other_needle_is_gripped),
     ConnectApplicator: (),
     HomeApplicator: (*_APPLICATOR_MOTION, no_needle_is_coupled),
+    ClearLatch: (applicator_link_is_live, estop_is_clear, no_axis_moves, latch_is_about_no_seed),
     BeginLedger: (applicator_link_is_live, nothing_is_latched, plan_is_the_confirmed_one),
     DeclareCartridge: (applicator_link_is_live, plan_is_the_confirmed_one, cartridge_is_the_next_one),
     RetractNeedle: (

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from transitions import Machine, State
 
-from controller import agenda, protocol
+from controller import agenda, protocol, resumption
 from controller.commands import (
     AskOperator,
     BeginLedger,
+    ClearLatch,
     CloseGrip,
     Command,
     ConnectApplicator,
@@ -42,6 +43,7 @@ from controller.events import (
     Event,
     OperatorConfirmed,
     OperatorDeclined,
+    ProcedureResumed,
     ProcedureStarted,
     ScanAnalysed,
     ScanUnusable,
@@ -151,6 +153,8 @@ class Procedure:
         match event:
             case ProcedureStarted():
                 return self._fire("procedure_started", f"started by {event.who}")
+            case ProcedureResumed():
+                return self._resume(event)
             case StopPressed():
                 return self._fire("stop_pressed", f"stopped by {event.who}")
             case DeviceFaulted():
@@ -172,6 +176,21 @@ class Procedure:
                 self._learn(answered)
                 return self._next()
         return self._fire("fault_seen", f"{type(event).__name__} can't be understood here")
+
+    def _resume(self, event: ProcedureResumed) -> tuple[Command, ...]:
+        """Go on where the journal ends; an answer that is known is awaited first."""
+        if self.is_over or self.state == "READY":
+            return self._fire("fault_seen", "nothing is there to be resumed")
+        again = None if event.is_answered else self._pending
+        rest = resumption.agenda_after(
+            self.state, self.known, again, tuple(self._agenda), event, self._across, self._pose()
+        )
+        self._agenda = deque(rest)
+        self.known.message = f"resumed by {event.who}"
+        if event.is_answered:
+            return ()
+        self._pending = None
+        return self._next()
 
     def _fire(self, trigger: str, message: str) -> tuple[Command, ...]:
         self.known.message = message
@@ -518,6 +537,8 @@ def _in_words(command: Command) -> str:
             return "Applicator connected and checked"
         case HomeApplicator():
             return f"Applicator: {command.axis} homed"
+        case ClearLatch():
+            return f"Applicator's latch {command.latch} cleared"
         case BeginLedger():
             return "Count of seeds opened"
         case DeclareCartridge():

@@ -1,0 +1,158 @@
+"""What is still to do when an interrupted procedure goes on.  Pure: knowledge and the old agenda -> a new one.
+
+The law: nothing goes on in the middle of a motion. The rig's board was reset, so its grip is open and it is homed
+first; a needle that stood in the grip counts as moved, is taken hold of where the carriage was read back, or, when
+that is not known or the tip is not in the tissue, taken out by a person and inserted afresh. A scan always follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller import agenda
+from controller.commands import (
+    RIG_COMMANDS,
+    AskOperator,
+    ClearLatch,
+    CloseGrip,
+    Command,
+    HomeApplicator,
+    HomeRig,
+    MoveAcross,
+    MoveDepth,
+)
+from controller.events import ProcedureResumed
+from controller.knowledge import Knowledge, NeedleStory
+from planning.frame import Floats, RigidTransform
+
+_BY_APPLICATOR = ("DELIVERING_SEEDS", "AWAITING_SEED_SCAN")
+"""States in which the rig has no more to do; it is left alone."""
+_SAME_DEPTH_MM = 0.05
+_NOT_IN_TISSUE_MM = 0.5
+"""Beyond the end of the free approach (10 mm before the skin) a tip counts as in the tissue."""
+
+
+def held_needle(known: Knowledge, interrupted: Command | None) -> str | None:
+    """The needle that stood, or may have stood, in the rig's grip."""
+    if known.gripped is not None:
+        return known.gripped
+    return interrupted.needle if isinstance(interrupted, CloseGrip) else None
+
+
+def agenda_after(
+    state: str,
+    known: Knowledge,
+    interrupted: Command | None,
+    agenda_left: Sequence[Command],
+    event: ProcedureResumed,
+    across_mm: tuple[float, float],
+    patient_from_rig: RigidTransform,
+) -> list[Command]:
+    """The commands that remain, in order; ``known`` is brought up to what the interruption leaves of it.
+
+    Args:
+        interrupted: the command under way, to be carried out (again); None when there was none or its outcome
+            is known.
+        agenda_left: what stood on the state's agenda behind it.
+        across_mm: where the guide was last sent with an open grip.
+    """
+    front: list[Command] = [] if event.latch == "NONE" else [ClearLatch(0, event.latch)]
+    if event.home_applicator:
+        front += [HomeApplicator(0, "stylet"), HomeApplicator(0, "retraction")]
+    left = [*([] if interrupted is None else [interrupted]), *agenda_left]
+    left = [command for command in left if not _is_of_an_earlier_resumption(command)]
+    if state == "CHECKING_DEVICES":
+        known.rig_homed = known.stylet_homed = known.retraction_homed = False
+        return [*front[:1], *agenda.device_check()] if event.latch != "NONE" else agenda.device_check()
+    if state in _BY_APPLICATOR:
+        return [*front, *left]
+    held = held_needle(known, interrupted)
+    if held is not None:
+        text = (
+            f"The grip held needle {held} when the controller stopped; it is open now. See that the needle stands "
+            "free, then confirm: the carriage goes home without it."
+        )
+        front.append(AskOperator(0, "free_grip", text, needle=held))
+    front.append(HomeRig(0))
+    name = held or next((n for c in left if (n := _needle_of(c)) is not None), None)
+    if name is not None:
+        story = known.needles[name]
+        tail = [c for c in left if _needle_of(c) == name]
+        others = [c for c in left if _needle_of(c) != name]
+        if held is not None:
+            front += _held_again(known, story, tail, event.carriage_z_mm, across_mm, patient_from_rig)
+        else:
+            front += _begun_again(story, tail, across_mm)
+        left = others
+    known.rig_homed, known.carriage_z_mm, known.across_for = False, None, None
+    known.gripped = known.loaded = None
+    return [*front, *left]
+
+
+def _is_of_an_earlier_resumption(command: Command) -> bool:
+    is_ask = isinstance(command, AskOperator) and command.task == "free_grip"
+    return is_ask or isinstance(command, ClearLatch | HomeRig)
+
+
+def _needle_of(command: Command) -> str | None:
+    """The needle that a command of the rig's work is about."""
+    if isinstance(command, AskOperator):
+        return command.needle if command.task in ("load_needle", "take_out_needle") else None
+    return getattr(command, "needle", None) if isinstance(command, RIG_COMMANDS) else None
+
+
+def _begun_again(story: NeedleStory, tail: list[Command], across_mm: tuple[float, float]) -> list[Command]:
+    """A needle that the grip has not taken yet: from the way across on. After it was let go nothing is left."""
+    at = next((i for i, command in enumerate(tail) if isinstance(command, CloseGrip)), None)
+    if at is None:
+        return []
+    name, aim = story.plan.name, story.aim_rig_mm
+    asked = [command for command in tail[:at] if isinstance(command, AskOperator)]
+    way = next((command for command in tail[:at] if isinstance(command, MoveAcross)), None)
+    if aim is not None:
+        x, y, z = (float(v) for v in aim)
+        return [MoveAcross(0, name, x, y), MoveDepth(0, name, z, in_tissue=False), *tail[at:]]
+    x, y = across_mm if way is None else (way.x_mm, way.y_mm)
+    out = [command for command in asked if command.task == "take_out_needle"]
+    return [*out, MoveAcross(0, name, x, y), _load(story), *tail[at:]]
+
+
+def _load(story: NeedleStory) -> AskOperator:
+    name = story.plan.name
+    hole = story.plan.hole
+    text = f"Needle {name} into the carriage, through hole {hole}, unless it is there. Confirm when it is in."
+    return AskOperator(0, "load_needle", text, needle=name)
+
+
+def _held_again(
+    known: Knowledge,
+    story: NeedleStory,
+    tail: list[Command],
+    carriage_z_mm: float | None,
+    across_mm: tuple[float, float],
+    patient_from_rig: RigidTransform,
+) -> list[Command]:
+    """A needle that was in the grip: where it stands is as the carriage tells, and no scan has seen it there."""
+    name, aim = story.plan.name, story.aim_rig_mm
+    known.motion += 1
+    story.moved, story.verified = known.motion, None
+    x, y = (float(aim[0]), float(aim[1])) if aim is not None else across_mm
+    way = next((command for command in tail if isinstance(command, MoveAcross)), None)
+    depths = [c.z_mm for c in tail if isinstance(c, MoveDepth) and c.in_tissue]
+    z_target = depths[-1] if depths else (float(aim[2]) if aim is not None else 0.0)
+    target: Floats = np.array([x, y, z_target] if way is None else [way.x_mm, way.y_mm, z_target])
+    free_mm = agenda.approach_z_mm(known, story, patient_from_rig) + _NOT_IN_TISSUE_MM
+    if carriage_z_mm is None or carriage_z_mm <= free_mm:
+        story.aim_rig_mm, story.is_new_path = None, True
+        text = f"Needle {name} out of the patient and of the guide, and laid aside. Confirm when it is out."
+        out = AskOperator(0, "take_out_needle", text, needle=name)
+        return [out, *agenda.insert(known, story, target, patient_from_rig)]
+    story.aim_rig_mm = np.array([x, y, round(carriage_z_mm, 3)])
+    if way is not None:
+        return agenda.aim_again(known, story, target, patient_from_rig)
+    if abs(carriage_z_mm - z_target) <= _SAME_DEPTH_MM:
+        story.attempt += 1
+        return []
+    return agenda.change_depth(known, story, z_target)
