@@ -215,8 +215,9 @@ class ApplicatorBoard:
         if (latch, n) != (self.latch, self.memory.now.latch_n) or about_a_seed == (verdict == "NO"):
             raise RefusedError("COUNT")
         if about_a_seed:
-            self.memory.clear_seed_latch(verdict)
-        self._volatile_latch = "NONE"
+            self.memory.clear_seed_latch(verdict)  # what lies beneath, a stop perhaps, is looked at by itself
+        else:
+            self._volatile_latch = "NONE"
 
     def end(self, taken_out: int) -> None:
         self._refuse()

@@ -21,9 +21,9 @@ _IDLE_TELEMETRY_NS = 1_000_000_000
 _LATCHES = "NONE|JAM|DOUBLE|UNKNOWN|AXIS|ESTOP|STOP|WATCH"
 _INTEGER = "-?[0-9]+"  # line.integer() then looks for leading zeros and size
 _FORMS: Final = {
-    "sid": "[0-9A-Fa-f]{4}",
-    "tok": "[0-9A-Fa-f]{4}",
-    "p": "[0-9A-Fa-f]{8}",
+    "sid": "[0-9A-F]{4}",
+    "tok": "[0-9A-F]{4}",
+    "p": "[0-9A-F]{8}",
     "ax": "z|s",
     "la": _LATCHES,
     "as": "IN|WA|LF|NO",
