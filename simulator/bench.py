@@ -19,9 +19,6 @@ from simulator.forked import Forked
 from simulator.theatre import Theatre
 from simulator.world import World
 
-LISTENING = ("HOMING", "MOVING", "ARMED", "FIRING")
-"""States of the applicator in which its watchdog runs."""
-
 
 def main(spec_path: Path) -> None:
     spec = json.loads(spec_path.read_text(encoding="utf-8"))

@@ -100,6 +100,11 @@ class GrblFirmware:
         mechanics.grip(False)
         self._restart()
 
+    @property
+    def state(self) -> str:
+        """As a status report would tell it."""
+        return self._state
+
     # -- the four verbs -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now_ns: int) -> None:

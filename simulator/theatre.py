@@ -17,13 +17,13 @@ from simulator.scanner import ScanRequest, scan
 
 
 class Theatre:
-    """People and scanner of one simulated procedure."""
+    """People and scanner of one simulated procedure; ``patient`` None: nobody lies on the couch."""
 
-    def __init__(self, patient: Patient, rig: RigMechanics, applicator: ApplicatorMechanics) -> None:
+    def __init__(self, patient: Patient | None, rig: RigMechanics, applicator: ApplicatorMechanics) -> None:
         self.patient = patient
-        self._rig = rig
+        self.rig = rig
         self._template = applicator.template
-        self._applicator = applicator
+        self.applicator = applicator
         self._tips_at_delivery: dict[str, list[float]] = {}
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -39,23 +39,31 @@ class Theatre:
             case "confirm_time_out":
                 return None
             case "load_needle":
-                self._rig.hand_needle(str(request["needle"]))
+                self.rig.hand_needle(str(request["needle"]))
             case "couple_applicator":
                 needle = str(request["needle"])
-                self._applicator.couple(needle)
-                self._tips_at_delivery[needle] = [float(v) for v in self.patient.true_tip_patient_mm(needle)]
+                self.applicator.couple(needle)
+                if self.patient is not None:
+                    self._tips_at_delivery[needle] = [
+                        float(v) for v in self.patient.true_tip_patient_mm(needle)
+                    ]
             case "uncouple_applicator":
-                self._applicator.uncouple()
+                self.applicator.uncouple()
                 self._template.take_out(str(request["needle"]))
             case "seat_cartridge":
-                self._applicator.insert_cartridge(int(request["count"]))
+                self.applicator.insert_cartridge(int(request["count"]))
             case "remove_cartridge":
-                returned = self._applicator.remove_cartridge()
+                returned = self.applicator.remove_cartridge()
                 if returned != int(request["returned"]):
                     raise ImpossibleByHandError(
                         f"the cartridge holds {returned} seeds, not {request['returned']}; count again"
                     )
+            case "scan" | "truth" if self.patient is None:
+                raise ImpossibleByHandError(
+                    "nobody lies on the couch: the bench was started without a patient"
+                )
             case "scan":
+                assert self.patient is not None
                 folder = Path(request["folder"])
                 scan(
                     self.patient,
@@ -70,6 +78,7 @@ class Theatre:
                     ),
                 )
             case "truth":
+                assert self.patient is not None
                 return {
                     "tips_mm": {
                         name: [float(v) for v in self.patient.true_tip_patient_mm(name)]

@@ -18,7 +18,7 @@ from controller.session import Session
 from drivers.applicator import ApplicatorDriver
 from drivers.port import Port
 from drivers.rig import RigDriver
-from simulator.bench import LISTENING
+from simulator.benchtop import LISTENING
 from simulator.doors import PseudoTerminal, TcpPort, serve
 from tests.made_plan import made_plan
 from tests.plain_room import Room

@@ -1,0 +1,68 @@
+"""``seedguide simulate``: the simulated devices as a process of its own that any serial program can talk to.
+
+The process becomes the bench: what the console knows of the simulator is its command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from planning.refusal import AskedWrongly
+
+
+@click.command(
+    help="Start the simulated rig and applicator on pseudo-terminals DIR/rig, DIR/applicator (or TCP ports), in "
+    "real or accelerated time. With --plan and --case the patient of CASE lies on the couch: CTs and people's hands "
+    "are asked for by files in DIR/scans, as seedguide run does. Faults are typed while it runs (help lists them) or "
+    "come from a file. Ends with Ctrl-C."
+)
+@click.option("--link", default="bench", show_default=True, metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--plan", metavar="PLAN", type=click.Path(path_type=Path), help="plan.json: where the rig stands."
+)
+@click.option("--case", metavar="CASE", type=click.Path(path_type=Path), help="Folder with the planning CT.")
+@click.option("--device", type=click.Choice(["both", "rig", "applicator"]), default="both", show_default=True)
+@click.option("--tcp", is_flag=True, help="TCP ports on this machine instead of pseudo-terminals.")
+@click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.1, 100))
+@click.option(
+    "--faults", metavar="FILE", type=click.Path(path_type=Path), help="TOML; see simulator/DEVICES.md."
+)
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance.")
+def simulate(
+    link: Path,
+    plan: Path | None,
+    case: Path | None,
+    device: str,
+    tcp: bool,
+    speed: float,
+    faults: Path | None,
+    seed: int,
+) -> None:
+    """Check what was asked, and become the bench."""
+    if (plan is None) != (case is None):
+        raise AskedWrongly(
+            "--plan and --case belong together: the plan says where the rig stands in the patient."
+        )
+    if case is not None and not case.is_dir():
+        raise AskedWrongly(f"{case}: no such folder; CASE is a folder with the planning CT.")
+    pose = None
+    if plan is not None:
+        from planning.plan import Plan
+
+        pose = Plan.load(plan).patient_from_rig
+    spec = {
+        "link": str(link),
+        "devices": ["rig", "applicator"] if device == "both" else [device],
+        "tcp": tcp,
+        "speed": speed,
+        "faults": None if faults is None else str(faults),
+        "seed": seed,
+        "case": None if case is None else str(case.resolve()),
+        "patient_from_rig": pose,
+    }
+    os.execv(sys.executable, [sys.executable, "-m", "simulator.standalone", json.dumps(spec)])

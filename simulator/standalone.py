@@ -1,0 +1,67 @@
+"""A bench that stands alone: ``python -m simulator.standalone SPEC``, as ``seedguide simulate`` starts it.
+
+SPEC is a JSON object: ``link`` (folder of the doors and of ``scans``), ``devices``, ``tcp``, ``speed``, ``faults``
+(a file or null), ``seed``, and ``case`` with ``patient_from_rig`` (both null: nobody lies on the
+couch). SIGINT and SIGTERM end it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from simulator.bench import hands_of
+from simulator.benchtop import Benchtop, FaultError, read_faults
+from simulator.caretaker import Caretaker
+from simulator.doors import Door, PseudoTerminal, TcpPort, serve
+from simulator.error_population import ErrorPopulation
+from simulator.requests import RequestFolder
+from simulator.theatre import Theatre
+from simulator.world import World
+
+
+def main(spec: dict[str, Any]) -> None:
+    """Put the bench together and serve it.
+
+    Raises:
+        FaultError: the file of faults is no such file.
+        OSError, ValueError: the patient can't be read, or the doors can't be made.
+    """
+    schedule = [] if spec["faults"] is None else read_faults(Path(spec["faults"]))
+    link, seed = Path(spec["link"]), int(spec["seed"])
+    if spec["case"] is not None:
+        theatre = World(Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(), seed).theatre
+        bench = Benchtop(seed, theatre.rig, theatre.applicator)
+    else:
+        bench = Benchtop(seed)
+        theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+    link.mkdir(parents=True, exist_ok=True)
+    doors: dict[str, Door] = {}
+    urls = {}
+    for name in spec["devices"]:
+        if spec["tcp"]:
+            doors[name] = port = TcpPort()
+            urls[name] = f"socket://127.0.0.1:{port.port}"
+        else:
+            doors[name] = PseudoTerminal(link / name)
+            urls[name] = str(link / name)
+    caretaker = Caretaker(bench, doors, schedule, urls)
+    requests = RequestFolder(link / "scans", hands_of(theatre), seed=seed, told=caretaker.tell)
+    serve(
+        {name: (bench.cables[name], door) for name, door in doors.items()},
+        None,
+        dict,
+        speed=float(spec["speed"]),
+        visitors=(requests, caretaker),
+        listens=bench.listens,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(sys.argv[1]))
+    except (FaultError, OSError, ValueError) as problem:
+        print(f"seedguide: {' '.join(str(problem).split())}", file=sys.stderr)
+        sys.exit(2)

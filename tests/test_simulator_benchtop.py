@@ -1,0 +1,102 @@
+"""Faults in words, from a file and at the keyboard, and requests as files."""
+
+from __future__ import annotations
+
+import json
+import selectors
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.benchtop import HELP, Benchtop, FaultError, Plug, read_faults
+from simulator.requests import RequestFolder
+from simulator.theatre import Theatre
+
+ARGUMENTS = {"DEVICE": "rig", "AXIS": "z", "MM": "0.5", "SHARE": "0.01"}
+
+
+def _with_arguments(fault: str) -> str:
+    return " ".join(ARGUMENTS.get(word, word) for word in fault.split())
+
+
+@pytest.mark.parametrize("fault", HELP)
+def test_every_fault_that_is_listed_is_understood(fault: str) -> None:
+    plug = Benchtop(1).do(_with_arguments(fault), 0)
+    assert (plug is None) == (fault.split()[0] not in ("unplug", "plug", "refuse"))
+
+
+@pytest.mark.parametrize(
+    "words", ["", "dance", "lose rig z", "lose rig z far", "noise rig 2", "lose rig z nan"]
+)
+def test_what_is_no_fault_is_refused_in_words(words: str) -> None:
+    with pytest.raises(FaultError, match=r"\.$"):
+        Benchtop(1).do(words, 0)
+
+
+def test_faults_do_to_the_devices_what_they_say() -> None:
+    bench = Benchtop(1)
+    assert bench.applicator is not None
+    boot = bench.applicator
+    bench.do("estop", 0)
+    bench.cables["applicator"].wake(1_000_000)
+    assert bench.applicator.board.latch == "ESTOP"
+    z_mm = bench.rig_mechanics.carriage_mm[2]
+    bench.do("lose rig z -2", 0)
+    assert bench.rig_mechanics.carriage_mm[2] == pytest.approx(z_mm + 2.0)
+    bench.do("reset applicator", 2_000_000)
+    assert bench.applicator is None
+    bench.cables["applicator"].wake(100_000_000)
+    assert bench.applicator is not None
+    assert bench.applicator is not boot
+    bench.do("silence rig", 0)
+    assert bench.cables["rig"].up.is_cut
+    bench.do("mend rig", 0)
+    assert not bench.cables["rig"].up.is_cut
+    assert bench.do("unplug rig", 0) == Plug("rig", "unplug")
+
+
+def test_a_file_of_faults_comes_in_the_order_of_time(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text(
+        '[[fault]]\nat_s = 9\ndo = "jam"\n[[fault]]\nat_s = 1.5\ndo = "reset rig"\n', encoding="utf-8"
+    )
+    assert read_faults(file) == [(1.5, "reset rig"), (9.0, "jam")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[[fault]]\nat_s = 1\n", '[[fault]]\nat_s = -1\ndo = "jam"', '[[fault]]\nat_s = 1\ndo = "x"', "=["],
+)
+def test_a_bad_file_of_faults_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(FaultError, match=r"faults\.toml: "):
+        read_faults(file)
+
+
+def _asked(folder: Path, requests: RequestFolder, name: str, request: Any) -> dict[str, Any]:
+    (folder / f"{name}.request.json").write_text(json.dumps(request), encoding="utf-8")
+    with selectors.DefaultSelector() as selector:
+        for _ in range(1000):
+            requests._next_look_s = 0.0
+            assert requests.turn(selector, 0)
+            if (folder / f"{name}.answer.json").exists():
+                break
+    answer: dict[str, Any] = json.loads((folder / f"{name}.answer.json").read_text(encoding="utf-8"))
+    return answer
+
+
+def test_hands_and_scanner_answer_requests_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "0001-old.request.json").write_text('{"do": "load_needle"}', encoding="utf-8")
+    bench = Benchtop(1)
+    theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+    requests = RequestFolder(tmp_path, theatre.handle, seed=1, told=lambda _line: None)
+    assert _asked(tmp_path, requests, "0002-seat", {"do": "seat_cartridge", "count": 3}) == {"done": True}
+    assert bench.applicator_mechanics.cartridge == 3
+    scan = _asked(tmp_path, requests, "0003-needles", {"do": "scan", "number": 1, "folder": "0003-needles"})
+    assert not scan["done"]
+    assert "nobody lies on the couch" in scan["why"]
+    assert not _asked(tmp_path, requests, "0004-scan", {"do": "scan", "folder": "../else"})["done"]
+    assert not _asked(tmp_path, requests, "0005-x", ["nothing"])["done"]
+    assert not (tmp_path / "0001-old.answer.json").exists()
