@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console.journal_command import journal, verify_journal
+from console.run_command import run
 from console.scans_command import scans
+from console.simulate_command import simulate
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
@@ -153,6 +155,8 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
 seedguide.add_command(scans)
 seedguide.add_command(journal)
 seedguide.add_command(verify_journal)
+seedguide.add_command(simulate)
+seedguide.add_command(run)
 
 
 class _Interrupted(Exception):
