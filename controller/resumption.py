@@ -2,7 +2,7 @@
 
 The law: nothing goes on in the middle of a motion. The rig's board was reset, so its grip is open and it is homed
 first; a needle that stood in the grip counts as moved, is taken hold of where the carriage was read back, or, when
-that is not known or the tip is not in the tissue, taken out by a person and inserted afresh. A scan always follows.
+that is not known or the tip is not deep in the tissue, taken out by a person and inserted afresh. A scan follows.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from planning.frame import Floats, RigidTransform
 _BY_APPLICATOR = ("DELIVERING_SEEDS", "AWAITING_SEED_SCAN")
 """States in which the rig has no more to do; it is left alone."""
 _SAME_DEPTH_MM = 0.05
-_NOT_IN_TISSUE_MM = 0.5
-"""Beyond the end of the free approach (10 mm before the skin) a tip counts as in the tissue."""
 
 
 def held_needle(known: Knowledge, interrupted: Command | None) -> str | None:
@@ -143,8 +141,9 @@ def _held_again(
     depths = [c.z_mm for c in tail if isinstance(c, MoveDepth) and c.in_tissue]
     z_target = depths[-1] if depths else (float(aim[2]) if aim is not None else 0.0)
     target: Floats = np.array([x, y, z_target] if way is None else [way.x_mm, way.y_mm, z_target])
-    free_mm = agenda.approach_z_mm(known, story, patient_from_rig) + _NOT_IN_TISSUE_MM
-    if carriage_z_mm is None or carriage_z_mm <= free_mm:
+    # As far behind the planned entry as the free approach ends before it: so far the tissue surely holds a needle.
+    held_from_mm = agenda.approach_z_mm(known, story, patient_from_rig) + 2.0 * known.settings.approach_mm
+    if carriage_z_mm is None or carriage_z_mm < held_from_mm:
         story.aim_rig_mm, story.is_new_path = None, True
         text = f"Needle {name} out of the patient and of the guide, and laid aside. Confirm when it is out."
         out = AskOperator(0, "take_out_needle", text, needle=name)

@@ -8,7 +8,7 @@ Order around every command: interlocks -> intention committed -> sent -> outcome
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from typing import Protocol
@@ -114,23 +114,34 @@ class Session:
         self._awaited: Future[tuple[Event, int]] | None = None
         self._inbox: deque[Event] = deque()
 
-    def run(self) -> None:
-        """Until the procedure is over. The journal is complete when this returns or raises."""
-        self._inbox.append(ProcedureStarted(self._operator.name))
-        while not self.procedure.is_over:
-            if self._inbox:
-                self._take_in(self._inbox.popleft())
-            else:
-                self._let_time_pass(None)
-        self._come_to_rest()
+    def run(self, begin_with: Sequence[Event] = ()) -> None:
+        """Until the procedure is over. The journal is complete when this returns or raises.
+
+        Args:
+            begin_with: what makes an interrupted procedure go on (``recovery``); none: it starts.
+        """
+        self._inbox.extend(begin_with or (ProcedureStarted(self._operator.name),))
+        try:
+            while not self.procedure.is_over:
+                if self._inbox:
+                    self._take_in(self._inbox.popleft())
+                else:
+                    self._let_time_pass(None)
+            self._come_to_rest()
+        except Exception:
+            self._stop_devices()  # nobody leads any more: what moves must not go on alone
+            raise
 
     def stop(self, who: str) -> None:
         """Stop bytes first, everything else after."""
+        self._stop_devices()
+        self._inbox.appendleft(StopPressed(who))
+
+    def _stop_devices(self) -> None:
         now = self._transport.now_ns()
         self._rig.stop(now)
         self._applicator.stop(now)
         self._transport.exchange()
-        self._inbox.appendleft(StopPressed(who))
 
     def snapshot(self) -> Snapshot:
         rig, applicator = self._rig.state, self._applicator.state

@@ -82,9 +82,10 @@ class VirtualTransport:
         self,
         rig: tuple[RigDriver, GrblFirmware],
         applicator: tuple[ApplicatorDriver, ApplicatorFirmware],
+        start_ns: int = 0,
     ) -> None:
         self._pairs: tuple[tuple[Any, Any], ...] = (rig, applicator)
-        self._now_ns = 0
+        self._now_ns = start_ns
 
     def now_ns(self) -> int:
         return self._now_ns

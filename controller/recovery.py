@@ -1,0 +1,318 @@
+"""After any kill: what the journal says, what the devices say, and whether the procedure may go on.
+
+The devices are connected and asked, nothing is moved. Equal: a person confirms and it goes on. The applicator ahead by
+exactly the journaled intention: its stored outcome is adopted. Behind: not fired, may be armed again. Anything
+else: held, saying exactly what is known and what a person must check. Knows drivers and journal; the rest of the
+agenda is ``resumption``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from controller.commands import (
+    AskOperator,
+    BeginLedger,
+    DeclareCartridge,
+    DropSeed,
+    EndLedger,
+    HomeApplicator,
+    RetractNeedle,
+)
+from controller.events import CommandDone, Event, OperatorConfirmed, ProcedureResumed, SeedDropped
+from controller.journal import Journal
+from controller.procedure import Procedure
+from controller.replay import Replayed
+from controller.resumption import held_needle
+from controller.session import Operator, Transport
+from drivers import applicator_language as a
+from drivers import rig_language as r
+from drivers.applicator import ApplicatorDriver
+from drivers.rig import RigDriver
+
+SETTLE_S = 25.0
+"""So long the rig may still carry out the last line that it took (200 mm at 600 mm/min): resetting it in the middle of
+a motion would lose where it stands."""
+_PLAIN_LATCHES = ("NONE", "WATCH", "STOP", "ESTOP")
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """What the devices say, nothing having been moved.
+
+    Attributes:
+        ledger: None when no ledger is open.
+        outcome: of the interrupted seed; None when it was never intended, or none was interrupted.
+        problems: why a device can't be asked.
+    """
+
+    rig: r.RigState
+    applicator: a.ApplicatorState
+    ledger: a.Ledger | None
+    outcome: a.SeedOutcome | None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an interrupted procedure may go on.
+
+    Attributes:
+        known: what is certain, in sentences.
+        to_check: what a person must check before anything else; empty when it may go on.
+        resumed: the event that makes it go on, without the person's name; None when it may not.
+        adopted: the interrupted command's outcome, as the device has stored it.
+    """
+
+    known: tuple[str, ...]
+    to_check: tuple[str, ...]
+    resumed: ProcedureResumed | None = None
+    adopted: Event | None = None
+
+    @property
+    def text(self) -> str:
+        return " ".join((*self.known, *self.to_check))
+
+
+def look(
+    rig: RigDriver, applicator: ApplicatorDriver, transport: Transport, procedure: Procedure
+) -> DeviceReport:
+    """Connect both devices and ask them. The rig is left alone first until its last line must have ended."""
+    problems: list[str] = []
+    _serve(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9))
+
+    def carried_out(
+        driver: RigDriver | ApplicatorDriver, begin: Callable[[int], None]
+    ) -> list[r.RigEvent | a.ApplicatorEvent]:
+        begin(transport.now_ns())
+        _serve(rig, applicator, transport, None, lambda: driver.is_busy)
+        problems.extend(f"{device}: {why}." for device, why in transport.lost())
+        return list(driver.events())
+
+    def asked(command: a.ApplicatorCommand) -> list[r.RigEvent | a.ApplicatorEvent]:
+        return carried_out(applicator, lambda now: applicator.start(command, now))
+
+    for event in carried_out(rig, lambda now: rig.start(r.ConnectRig(), now)):
+        if isinstance(event, r.RigRefused | r.RigFailed):
+            problems.append(f"The rig can't be asked: {event.reason}.")
+    for told in asked(a.Connect()):
+        if isinstance(told, a.ApplicatorRefused | a.ApplicatorFailed):
+            problems.append(f"The applicator can't be asked: {told.sentence}.")
+    ledger = outcome = None
+    if applicator.state.linked:
+        for told in asked(a.ReadLedger()):
+            if isinstance(told, a.ApplicatorDone):
+                ledger = told.ledger
+        if isinstance(procedure.pending, DropSeed):
+            for told in asked(a.AskSeed(procedure.pending.seed)):
+                if isinstance(told, a.SeedOutcome):
+                    outcome = told
+                elif isinstance(told, a.ApplicatorFailed | a.SeedInDoubt):
+                    problems.append(f"The applicator does not say what became of the seed: {told.sentence}.")
+    applicator.events()
+    return DeviceReport(rig.state, applicator.state, ledger, outcome, tuple(problems))
+
+
+def _serve(
+    rig: RigDriver,
+    applicator: ApplicatorDriver,
+    transport: Transport,
+    until_ns: int | None,
+    is_under_way: Callable[[], bool] = lambda: True,
+) -> None:
+    """Serve both links for as long as something is under way, or until a time."""
+    while True:
+        transport.exchange()
+        now = transport.now_ns()
+        if not is_under_way() or (until_ns is not None and now >= until_ns):
+            return
+        due = [wake for wake in (rig.next_wake(), applicator.next_wake(), until_ns) if wake is not None]
+        transport.wait(min(due) if due else None)
+        transport.exchange()
+        now = transport.now_ns()
+        for driver in (rig, applicator):
+            wake = driver.next_wake()
+            if wake is not None and wake <= now:
+                driver.wake(now)
+
+
+def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
+    """The journal against the devices.  Pure."""
+    procedure = replayed.procedure
+    known, pending = procedure.known, procedure.pending
+    state, ledger = report.applicator, report.ledger
+    told = [f"By the journal {len(known.seeds_delivered)} of {len(known.plan.seeds)} seeds are delivered."]
+    amiss = list(report.problems)
+    if amiss:
+        return Verdict(tuple(told), (*amiss, "Mend the connection, then resume again."))
+    delivering = known.ledger_begun and procedure.state == "DELIVERING_SEEDS"
+    if state.estop_open:
+        amiss.append("The e-stop is pressed: release it when it is safe, then resume again.")
+    if state.latch not in _PLAIN_LATCHES:
+        about = f" about seed {state.latch_seed}" if state.latch_seed else ""
+        amiss.append(
+            f"The applicator is latched ({state.latch}){about}: take the applicator off, count the seeds in the "
+            f"cartridge (it counts {state.left}), and look at a CT before the latch is cleared."
+        )
+    if state.st in ("HOMING", "MOVING", "ARMED", "FIRING"):
+        amiss.append(f"The applicator says {state.st}: wait until it rests, then resume again.")
+    adopted = _adopted(replayed, report)
+    if known.ledger_begun:
+        amiss += _counts_amiss(replayed, report, adopted)
+    if delivering:
+        amiss += _places_amiss(procedure, report)
+    at_home = state.retraction_homed and state.stylet_homed
+    was_reset = replayed.boot not in ("", state.boot)
+    if was_reset:
+        told.append(f"The applicator was reset meanwhile (boot {replayed.boot}, now {state.boot}).")
+    if known.coupled is not None and not at_home:
+        amiss.append(
+            f"The applicator's homes are gone while it is on needle {known.coupled}: it can't be homed there. Take it "
+            "off, count the seeds in the cartridge, and finish this needle by hand or abandon it."
+        )
+    if ledger is not None:
+        told.append(
+            f"The applicator counts {ledger.implanted} implanted, {ledger.left} left, {ledger.in_doubt} in doubt."
+        )
+    if amiss:
+        return Verdict(tuple(told), tuple(amiss))
+    told.append(_about(procedure, adopted, replayed.was_intended))
+    told.append(
+        "Confirm that the patient has not moved, that nobody touched the needles, and that it may go on."
+    )
+    is_checking = procedure.state == "CHECKING_DEVICES"
+    home = not at_home and not is_checking and not isinstance(pending, HomeApplicator)
+    resumed = ProcedureResumed(
+        who="",
+        is_answered=adopted is not None,
+        carriage_z_mm=round(report.rig.z_mm, 3) if report.rig.status == "Idle" else None,
+        latch=state.latch,
+        home_applicator=home,
+    )
+    return Verdict(tuple(told), (), resumed, adopted)
+
+
+def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
+    """What the device has done of the interrupted command, if that can be told for certain."""
+    pending, outcome, ledger = replayed.procedure.pending, report.outcome, report.ledger
+    if not replayed.was_intended:
+        return None
+    match pending:
+        case DropSeed() if outcome is not None and outcome.outcome == "PASS":
+            return SeedDropped(
+                pending.number,
+                outcome.number,
+                outcome.outcome,
+                True,
+                outcome.z_um,
+                outcome.peak_mn,
+                outcome.pulses,
+                outcome.stroke_um,
+            )
+        case DeclareCartridge() if ledger is not None and ledger.cartridges == pending.cartridge:
+            return CommandDone(pending.number, {"left": ledger.left})
+        case EndLedger() if ledger is None and report.applicator.counter == len(
+            replayed.procedure.known.plan.seeds
+        ):
+            return CommandDone(pending.number, {"counter": report.applicator.counter})
+    return None
+
+
+def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | None) -> list[str]:
+    """Journal and applicator must agree on every seed, but for the one whose outcome is adopted."""
+    procedure = replayed.procedure
+    known, pending = procedure.known, procedure.pending
+    state, ledger, outcome = report.applicator, report.ledger, report.outcome
+    seeds = len(known.seeds_delivered) + isinstance(adopted, SeedDropped)
+    left = 0 if known.cartridge_left is None else known.cartridge_left - isinstance(adopted, SeedDropped)
+    cartridges = known.cartridge
+    if isinstance(adopted, CommandDone) and isinstance(pending, DeclareCartridge):
+        left, cartridges = pending.count, pending.cartridge
+    count = f"Count the seeds in the cartridge (the journal expects {left}, the applicator {state.left})"
+    if outcome is not None and outcome.outcome != "PASS":
+        return [
+            f"Seed {outcome.number} in needle {getattr(pending, 'needle', '?')} ended {outcome.outcome} at "
+            f"{outcome.z_um / 1000:.1f} mm. {count} and look at a CT: it is in the patient, in the needle or in the "
+            "cartridge."
+        ]
+    if state.counter != seeds:
+        return [
+            f"The applicator has intended {state.counter} seeds, the journal knows of {seeds}. {count} and look at a "
+            "CT before anything moves."
+        ]
+    is_closed = procedure.state == "AWAITING_SEED_SCAN" or isinstance(pending, EndLedger)
+    if ledger is None:
+        return (
+            []
+            if is_closed
+            else ["The applicator has no open count of seeds. " + count + " and look at a CT."]
+        )
+    if ledger.procedure != known.plan_hash[:8].upper():
+        return [
+            f"The applicator counts for procedure {ledger.procedure}, not for this plan. {count}; look at a CT."
+        ]
+    expected = {"implanted": seeds, "wasted": 0, "in_doubt": 0, "left": left, "cartridges": cartridges}
+    differing = [
+        f"{name.replace('_', ' ')} {getattr(ledger, name)}, expected {value}"
+        for name, value in expected.items()
+        if getattr(ledger, name) != value
+    ]
+    return (
+        [f"The applicator's book differs ({'; '.join(differing)}). {count} and look at a CT."]
+        if differing
+        else []
+    )
+
+
+def _places_amiss(procedure: Procedure, report: DeviceReport) -> list[str]:
+    """The coupled needle stands where the journal left it, or on the way that was under way."""
+    known, pending, z_um = procedure.known, procedure.pending, report.applicator.z_um
+    if known.coupled is None:
+        return []
+    slack_um = round(known.settings.seed_agreement_mm * 1000)
+    low = known.needles[known.coupled].last_z_um
+    high = pending.z_um if isinstance(pending, RetractNeedle) else low
+    if low - slack_um <= z_um <= high + slack_um:
+        return []
+    return [
+        f"Needle {known.coupled} is drawn back {z_um / 1000:.2f} mm, the journal expects {low / 1000:.2f}"
+        f"{f' to {high / 1000:.2f}' if high != low else ''} mm. Nothing is pushed or pulled: look at a CT."
+    ]
+
+
+def _about(procedure: Procedure, adopted: Event | None, was_intended: bool) -> str:
+    pending = procedure.pending
+    held = held_needle(procedure.known, pending)
+    if isinstance(adopted, SeedDropped):
+        return f"Seed {adopted.seed} was dropped and counted by the applicator; its outcome is taken over."
+    if isinstance(pending, DropSeed):
+        return f"Seed {pending.seed} was not fired; it may be armed again."
+    if adopted is not None:
+        return "The last command was carried out; its outcome is taken over."
+    if held is not None:
+        return f"Needle {held} was in the rig's grip: it counts as moved and needs a new CT."
+    if pending is None or isinstance(pending, BeginLedger) or not was_intended:
+        return "Nothing was under way."
+    return f"{type(pending).__name__} was under way; it is done again."
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a session begins with, or why it must not."""
+
+    verdict: Verdict
+    begin_with: tuple[Event, ...]
+
+
+def confirm(verdict: Verdict, operator: Operator, journal: Journal, now_ns: int) -> Resumption:
+    """Write down what was found, and ask a person; nothing goes on without."""
+    journal.append(now_ns, "recovery", {"says": verdict.text, "may_go_on": verdict.resumed is not None})
+    if verdict.resumed is None:
+        return Resumption(verdict, ())
+    answer, _ = operator.answer(AskOperator(0, "confirm_resume", verdict.text))
+    if not isinstance(answer, OperatorConfirmed):
+        journal.append(now_ns, "recovery", {"says": f"declined by {answer.who}: {answer.reason}"})
+        return Resumption(Verdict(verdict.known, (f"Declined by {answer.who}: {answer.reason}.",)), ())
+    resumed = ProcedureResumed(**{**asdict(verdict.resumed), "who": answer.who})
+    return Resumption(verdict, (resumed,) if verdict.adopted is None else (resumed, verdict.adopted))

@@ -1,0 +1,250 @@
+"""The plain room with a controller that is killed: at a journal write, or at a boundary of the bytes.
+
+Nothing of the controller survives but its journal's file; devices, tissue and people live on. ``Killing`` counts the
+points as they come and ends the controller at one of them. ``play`` plays one procedure through any number of kills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from controller.commands import AskOperator
+from controller.events import OperatorConfirmed, OperatorDeclined
+from controller.journal import Journal, Kind, Record
+from controller.procedure import Procedure
+from controller.recovery import Verdict, compare, confirm, look
+from controller.replay import replay
+from controller.session import Session
+from drivers.applicator import ApplicatorDriver
+from drivers.applicator_language import ApplicatorConfig
+from drivers.kinematics import RigConfig
+from drivers.rig import RigDriver
+from planning.plan import Plan
+from simulator.rehearsal import VirtualTransport
+from tests.plain_room import Room
+
+AWAY_NS = 2_000_000_000
+"""From the kill to the next start."""
+
+
+class Killed(BaseException):
+    """The controller's process is gone: nothing of it may run any more."""
+
+
+class Killing:
+    """Counts points and kills at one of them; ``at`` None: never."""
+
+    def __init__(self, at: int | None) -> None:
+        self.at, self.passed = at, 0
+        self.where: list[str] = []
+
+    def point(self, where: str) -> None:
+        self.passed += 1
+        self.where.append(where)
+        if self.passed == self.at:
+            raise Killed(where)
+
+
+class KilledJournal(Journal):
+    """A journal whose writer may die before or after each record."""
+
+    killing: Killing
+
+    def append(self, t_ns: int, kind: Kind, body: dict[str, Any]) -> Record:
+        what = f"{kind} {body.get('event') or body.get('command') or ''} {body.get('number', '')}"
+        self.killing.point(f"before {what}")
+        record = super().append(t_ns, kind, body)
+        self.killing.point(f"after {what}")
+        return record
+
+    def die(self) -> None:
+        """As SIGKILL leaves it: no checkpoint, the log stays beside the file."""
+        self._db.close()
+
+
+class KilledWires(VirtualTransport):
+    """Wires at whose host's end the process may die: with bytes unsent, half sent, sent, come, and taken in."""
+
+    killing: Killing
+
+    def exchange(self) -> bool:
+        moved = False
+        for driver, device in self._pairs:
+            while True:
+                out = driver.take()
+                if out:
+                    for kept in sorted({0, len(out) // 2, len(out)}):
+                        try:
+                            self.killing.point(f"{kept} of {out!r} sent")
+                        except Killed:
+                            if kept:
+                                device.receive(out[:kept], self._now_ns)
+                            raise
+                    device.receive(out, self._now_ns)
+                back = device.take()
+                if back:
+                    self.killing.point(f"{back!r} come")
+                    driver.receive(back, self._now_ns)
+                    self.killing.point(f"{back!r} taken in")
+                if not out and not back:
+                    break
+                moved = True
+        return moved
+
+    def live_on(self, for_ns: int) -> None:
+        """The devices' time goes on with nobody at the host's end."""
+        end_ns = self._now_ns + for_ns
+        while True:
+            for _, device in self._pairs:
+                device.take()
+            due = [
+                wake
+                for _, device in self._pairs
+                if (wake := device.next_wake()) is not None and wake <= end_ns
+            ]
+            if not due:
+                break
+            self._now_ns = max(self._now_ns, min(due))
+            for _, device in self._pairs:
+                wake = device.next_wake()
+                if wake is not None and wake <= self._now_ns:
+                    device.wake(self._now_ns)
+        self._now_ns = end_ns
+
+
+class KilledRoom(Room):
+    """People who know what they have done already, and do what a resumed controller asks besides."""
+
+    def __init__(self, plan: Plan, **others: Any) -> None:
+        super().__init__(plan, **others)
+        self.taken_out: set[str] = set()
+        self.starts = 0
+
+    def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
+        name, mechanics = str(command.needle), self.rig_mechanics
+        is_done = False
+        match command.task:
+            case "load_needle":
+                is_done = mechanics._in_jaw == name
+            case "take_out_needle":
+                is_done = True
+                if mechanics._in_jaw == name:
+                    mechanics._in_jaw = None
+                elif name in self.template:
+                    self.template.take_out(name)
+            case "couple_applicator":
+                is_done = self.hands_on.coupled == name
+            case "uncouple_applicator":
+                is_done = name in self.taken_out
+                self.taken_out.add(name)
+            case "seat_cartridge":
+                is_done = self.hands_on.cartridge is not None
+            case "remove_cartridge":
+                is_done = self.hands_on.cartridge is None
+        if is_done:
+            return OperatorConfirmed(command.number, self.name), 1_000_000_000
+        return super().answer(command)
+
+    def killed_session(
+        self, procedure: Procedure, journal: KilledJournal, killing: Killing, start_ns: int
+    ) -> tuple[Session, KilledWires, RigDriver, ApplicatorDriver]:
+        self.starts += 1
+        journal.killing = killing
+        rig = RigDriver(RigConfig())
+        applicator = ApplicatorDriver(ApplicatorConfig(15, 5000, 18), f"{0x5A00 + self.starts:04X}")
+        wires = KilledWires((rig, self.rig), (applicator, self.applicator), start_ns)
+        wires.killing = killing
+        session = Session(
+            procedure,
+            journal,
+            rig=rig,
+            applicator=applicator,
+            transport=wires,
+            operator=self,
+            scanner=self,
+        )
+        return session, wires, rig, applicator
+
+
+class Outcome:
+    """What became of one procedure played through kills."""
+
+    def __init__(self) -> None:
+        self.state = ""
+        self.reason = ""
+        self.verdicts: list[Verdict] = []
+        self.where: list[str] = []
+        self.passed: list[int] = []
+
+
+def play(room: KilledRoom, folder: Path, kills: Sequence[int | None]) -> Outcome:
+    """Play; kill the first run at point ``kills[0]``, the resumed one at ``kills[1]``, ...; at last to the end."""
+    path = folder / "journal.sqlite"
+    outcome = Outcome()
+    now_ns = 0
+    for at in (*kills, None):
+        killing = Killing(at)
+        journal: KilledJournal | None = None
+        wires: KilledWires | None = None
+        try:
+            begin_with: tuple[Any, ...] = ()
+            if not path.exists():
+                procedure = Procedure(room.plan, room.settings)
+                journal = KilledJournal(path)
+                session, wires, *_ = room.killed_session(procedure, journal, killing, now_ns)
+                opened = {"plan": room.plan.content_hash, "settings": asdict(room.settings)}
+                journal.append(0, "opened", opened)
+            else:
+                replayed = replay(path, room.plan)
+                procedure = replayed.procedure
+                journal = KilledJournal.continued(path)  # type: ignore[assignment]
+                assert journal is not None
+                session, wires, rig, applicator = room.killed_session(procedure, journal, killing, now_ns)
+                if procedure.is_over:
+                    outcome.state, outcome.reason = procedure.state, procedure.known.held_because
+                    return outcome
+                if procedure.state != "READY":
+                    verdict = compare(replayed, look(rig, applicator, wires, procedure))
+                    outcome.verdicts.append(verdict)
+                    begin_with = confirm(verdict, room, journal, wires.now_ns()).begin_with
+                    if not begin_with:
+                        outcome.state, outcome.reason = "NOT RESUMED", verdict.text
+                        return outcome
+            session.run(begin_with)
+            outcome.state, outcome.reason = procedure.state, procedure.known.held_because
+            outcome.passed.append(killing.passed)
+            return outcome
+        except Killed as killed:
+            outcome.where.append(str(killed))
+            if journal is not None and _records(journal) == 0:
+                journal.die()
+                for left in folder.glob("journal.sqlite*"):
+                    left.unlink()
+                journal = None
+            assert wires is not None
+            wires.live_on(AWAY_NS)
+            now_ns = wires.now_ns()
+        finally:
+            if journal is not None:
+                journal.die()
+    raise AssertionError("not reached")
+
+
+def _records(journal: Journal) -> int:
+    return journal._number
+
+
+def amiss(room: KilledRoom, outcome: Outcome) -> list[str]:
+    """What is not as it must be at the end."""
+    planned = {needle.name: len(needle.seeds) for needle in room.plan.needles}
+    wrong = []
+    if outcome.state != "COMPLETED":
+        wrong.append(f"{outcome.state}: {outcome.reason}")
+    if room.template.seeds_dropped != planned:
+        wrong.append(f"dropped {room.template.seeds_dropped}, planned {planned}")
+    if room.hands_on.seeds_spilled:
+        wrong.append(f"{room.hands_on.seeds_spilled} seeds spilled")
+    return wrong
