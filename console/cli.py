@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.detect_command import detect
 from console.journal_command import journal, verify_journal
+from console.plan_command import plan
 from console.run_command import run
 from console.scans_command import scans
 from console.simulate_command import simulate
+from console.template_command import template
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
@@ -153,10 +156,13 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
 
 
 seedguide.add_command(scans)
-seedguide.add_command(journal)
-seedguide.add_command(verify_journal)
+seedguide.add_command(detect)
+seedguide.add_command(plan)
+seedguide.add_command(template)
 seedguide.add_command(simulate)
 seedguide.add_command(run)
+seedguide.add_command(journal)
+seedguide.add_command(verify_journal)
 
 
 class _Interrupted(Exception):
