@@ -90,16 +90,26 @@ def _fill(dose, matrix, start, end, slot, apart, phase, levels, prices, most, he
 
 @numba.njit(cache=True, nogil=True)
 def reload(n, dose, matrix, first, slot, apart, levels, prices, most, chosen, trial, zero):  # type: ignore[no-untyped-def]
-    """Give needle ``n`` the best loading found for the dose of all others (also: none).
+    """Give needle ``n`` the best loading found for the dose of all others (also: none, or the one it has).
 
     Args:
         dose: of everything chosen, kept up to date.
         prices: of a needle and of a seed; most: seeds that the needle may take.
         trial, zero: scratch and zeros, ``(n_points,)``.
     """
-    empty(n, dose, matrix, first, chosen)
-    best, best_count = price_of(dose, zero, levels), 0
     best_held = np.empty(MOST_IN_ONE_NEEDLE, dtype=np.int64)
+    best, best_count = price_of(dose, zero, levels), 0
+    for c in range(first[n], first[n + 1]):
+        if chosen[c] and best_count < MOST_IN_ONE_NEEDLE:
+            best_held[best_count] = c
+            best_count += 1
+    if best_count:
+        best += prices[0] + best_count * prices[1]
+    empty(n, dose, matrix, first, chosen)
+    if best_count:
+        without = price_of(dose, zero, levels)
+        if without < best - LEAST_GAIN:
+            best, best_count = without, 0
     held = np.empty(MOST_IN_ONE_NEEDLE, dtype=np.int64)
     for phase in range(apart):
         _copy(trial, dose)

@@ -31,6 +31,7 @@ THRESHOLD = 0.004  # of the best price: scale of the loss that a disturbance may
 TOLERANCE = (
     1.005  # an organ's figure counts as met up to this multiple of its limit: prices act from the limit on
 )
+SHORT = 15  # part of the search's disturbances that each round of finding the prices gets
 DESCENTS = 12  # passes over all needles before the first disturbance, at most
 
 
@@ -110,7 +111,7 @@ class Search:
         needle_price, seed_price: of each one used.
         least_distance_mm: between two needles in use.
         most_needles, most_seeds: never exceeded.
-        kicks: number of disturbances tried; a sixth of it in each of the rounds that find the prices.
+        kicks: number of disturbances tried; a fifteenth (``SHORT``) in each of the rounds that find the prices.
     """
 
     needle_price: float
@@ -118,7 +119,7 @@ class Search:
     least_distance_mm: float
     most_needles: int
     most_seeds: int
-    kicks: int = 600
+    kicks: int = 1500
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +261,7 @@ def reach_goal(
         nearest to it), then exceeds the organs' limits least, then is the cheapest at the last prices.
     """
     least = goal if least is None else least
-    levels, short = points.levels.copy(), replace(search, kicks=max(1, search.kicks // 6))
+    levels, short = points.levels.copy(), replace(search, kicks=max(1, search.kicks // SHORT))
     chosen = np.zeros(0, dtype=np.int64)
     candidates: list[tuple[Ints, Singles, float]] = []
     for _ in range(rounds):

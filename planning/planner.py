@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from planning.anatomy import Anatomy
 from planning.approach import find_approach
@@ -130,18 +130,9 @@ def make_plan(
     planned = planned_needles(loaded, needles.pose.direction, rules, source.length_mm)
 
     tell("dose of the plan", 0.8)
-    box, stride = dose_box(anatomy)
-    grid = thinned(anatomy.grid.cropped(box), stride)
     centres = np.array([seed.centre_mm for needle in planned for seed in needle.seeds])
     axes = np.array([needle.direction for needle in planned for _ in needle.seeds])
-    dose = dose_on_grid_gy(source, centres, axes, strength_u, grid)
-    z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
-    statistics = {
-        name: structure_statistics(name, mask[z, y, x], dose, grid, prescription)
-        for name, mask in {**anatomy.organs, "CTV": anatomy.ctv, "GTV": anatomy.gtv}.items()
-        if mask[z, y, x].any()
-    }
-    statistics = {name: statistics[name] for name in sorted(statistics, key=_target_first)}
+    dose, grid, statistics = dose_of_seeds(anatomy, source, centres, axes, strength_u, prescription)
     ct = case.ct
     plan = Plan(
         patient_id=ct.patient_id,
@@ -161,11 +152,32 @@ def make_plan(
         site_protocol_hash=protocol.sha256,
         patient_from_rig=rig_pose(needles, loaded, rules),
         needles=planned,
-        expected={name: _figures(found) for name, found in statistics.items()},
+        expected=expected_figures(statistics),
     )
     tell("done", 1.0)
     goals = judge_goals(protocol, statistics, prescription)
     return PlanResult(plan, dose, grid, statistics, goals, needles.rejected, approach.cover, loading)
+
+
+def dose_of_seeds(
+    anatomy: Anatomy,
+    source: SeedSource,
+    centres_mm: ArrayLike,
+    directions: ArrayLike,
+    strength_u: float,
+    prescription_gy: float,
+) -> tuple[NDArray[np.float32], Grid, dict[str, StructureStatistics]]:
+    """Dose to infinity of seeds ``(n, 3)`` on the dose grid, and the figures of every structure it touches."""
+    box, stride = dose_box(anatomy)
+    grid = thinned(anatomy.grid.cropped(box), stride)
+    dose = dose_on_grid_gy(source, centres_mm, directions, strength_u, grid)
+    z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
+    statistics = {
+        name: structure_statistics(name, mask[z, y, x], dose, grid, prescription_gy)
+        for name, mask in {**anatomy.organs, "CTV": anatomy.ctv, "GTV": anatomy.gtv}.items()
+        if mask[z, y, x].any()
+    }
+    return dose, grid, {name: statistics[name] for name in sorted(statistics, key=_target_first)}
 
 
 def dose_box(anatomy: Anatomy) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
@@ -236,10 +248,13 @@ def _target_first(name: str) -> tuple[int, str]:
     return {"GTV": 0, "CTV": 1}.get(name, 2), name
 
 
-def _figures(statistics: StructureStatistics) -> dict[str, Any]:
-    """Figures as JSON values, rounded for reading."""
+def expected_figures(statistics: dict[str, StructureStatistics]) -> dict[str, Any]:
+    """What ``Plan.expected`` holds: figures as JSON values, rounded for reading."""
     return {
-        key: round(float(value), 3) if isinstance(value, int | float | np.number) else value
-        for key, value in asdict(statistics).items()
-        if key != "name"
+        name: {
+            key: round(float(value), 3) if isinstance(value, int | float | np.number) else value
+            for key, value in asdict(found).items()
+            if key != "name"
+        }
+        for name, found in statistics.items()
     }

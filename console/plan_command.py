@@ -1,0 +1,186 @@
+"""``seedguide plan``: from a case to a plan on disk, with its goals and how far it is from the best possible."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planning.refusal import AskedWrongly
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planning.goals import Goal
+    from planning.planner import PlanResult
+
+GOAL_MISSED = 4
+_EXIT_STATUSES = """\b
+Exit status:
+    0  planned, every goal and limit met
+    2  bad input: one line that says what, where and what to do
+    4  planned, but a goal or limit is missed (see the table)
+"""
+
+
+class _Number(click.FloatRange):
+    """A range that refuses NaN and infinity too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+@click.command(
+    help="Plan an implant for the patient in CASE, a folder with one CT series and one RT Structure Set: plan.json, "
+    "RT Plan, RT Dose, RT Structure Set and a picture, written into DIR. Ends with the goals met and missed, and a "
+    "proven bound: how much cheaper any other choice of seeds could be.\n\n"
+    "Research and training software, not a medical device, not for clinical use.",
+    epilog=_EXIT_STATUSES,
+)
+@click.argument("case", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Folder for the plan."
+)
+@click.option("--target", metavar="NAME", help="Structure that is the target.  [default: the one named GTV]")
+@click.option("--margin-mm", type=_Number(0, 30), help="CTV = target + this.  [default: the site protocol's]")
+@click.option(
+    "--rx-gy", type=_Number(0, 1000, min_open=True), help="Prescription.  [default: the site protocol's]"
+)
+@click.option(
+    "--activity-mci", type=_Number(0, 10, min_open=True), help="Of one seed.  [default: the site protocol's]"
+)
+@click.option(
+    "--protocol", default="head-and-neck", show_default=True, help="Site protocol: its name or its file."
+)
+@click.option(
+    "--time-limit",
+    metavar="S",
+    type=_Number(1, 86400),
+    help="Stop searching and proving after about S seconds.  [default: fixed effort, same plan every time]",
+)
+@click.option(
+    "--needles",
+    default="coplanar",
+    show_default=True,
+    type=click.Choice(["coplanar"]),
+    help="Kind of needle set.",
+)
+@click.option(
+    "--max-seeds", type=click.IntRange(1, 500), help="Seeds in stock.  [default: the site protocol's]"
+)
+@click.option("--no-bound", is_flag=True, help="Leave out the proof (10 to 30 s).")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
+def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
+    """Take the folder, plan, and give the folder back if anything went wrong."""
+    from console.output_folder import OutputFolder
+
+    if not case.is_dir():
+        raise AskedWrongly(
+            f"{case}: no such folder; CASE is a folder with a CT series and an RT Structure Set."
+        )
+    folder = OutputFolder.take(out, overwrite=overwrite, case=case)
+    try:
+        status = _plan(case, folder.path, chosen)
+    except BaseException:
+        folder.give_back()
+        raise
+    folder.keep()
+    return status
+
+
+def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from console.live import Screen
+    from console.plan_picture import write_plan_picture
+    from planning.anatomy import build_anatomy
+    from planning.bound import lower_bound
+    from planning.dicom import read_case
+    from planning.plan_folder import write_plan_folder
+    from planning.planner import make_plan
+    from planning.site_protocol import load_site_protocol
+    from planning.sources import load_source
+
+    begun, limit = time.monotonic(), chosen["time_limit"]
+
+    def later_than(share: float) -> bool:
+        return limit is not None and time.monotonic() - begun > share * limit
+
+    screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        bar = bars.add_task(f"reading {case_folder}", total=1.0)
+
+        def tell(what: str, part: float) -> None:
+            bars.update(bar, description=what, completed=part)
+
+        protocol = load_site_protocol(chosen["protocol"])
+        source = load_source(protocol.source_model)
+        case = read_case(case_folder)
+        margin_mm = protocol.margin_mm if chosen["margin_mm"] is None else chosen["margin_mm"]
+        anatomy = build_anatomy(case, protocol, target=chosen["target"], margin_mm=margin_mm)
+        result = make_plan(
+            case,
+            anatomy,
+            protocol,
+            source=source,
+            activity_mci=chosen["activity_mci"],
+            prescription_gy=chosen["rx_gy"],
+            margin_mm=margin_mm,
+            progress=tell,
+            max_seeds=chosen["max_seeds"],
+            stop=lambda: later_than(0.5),
+        )
+        planned_s = time.monotonic() - begun
+        bound = None
+        if not chosen["no_bound"]:
+            bound = lower_bound(
+                result.loading,
+                stop=lambda: later_than(0.9),
+                progress=lambda part, price: tell(f"proof: no loading costs less than {price:.2f}", part),
+            )
+        tell("writing", 1.0)
+        write_plan_folder(out, case, anatomy, result)
+        picture = out / "overview.png"
+        write_plan_picture(
+            picture, case, anatomy, result.plan, result.dose, result.dose_grid, result.statistics
+        )
+    _print_plan(screen, result, planned_s)
+    if bound is not None:
+        screen.print(
+            f"Proven         no loading of these {len(result.loading.places.slot)} places costs less than "
+            f"{bound.price:.3f}; this one costs {bound.reached:.3f}: gap {100 * bound.gap:.1f} %"
+        )
+    screen.print(f"Written        {out}")
+    print_goals(screen, result.goals)
+    return 0 if all(goal.met for goal in result.goals) else GOAL_MISSED
+
+
+def _print_plan(screen: Console, result: PlanResult, seconds: float) -> None:
+    plan = result.plan
+    screen.print(
+        f"Plan           {len(plan.needles)} needles, {len(plan.seeds)} seeds of {plan.activity_mci:g} mCi; "
+        f"{100 * result.cover:.0f} % of the CTV in reach; made in {seconds:.1f} s"
+    )
+    screen.print(f"Content hash   {plan.content_hash}")
+
+
+def print_goals(screen: Console, goals: tuple[Goal, ...]) -> None:
+    """The table of goals met and missed."""
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("", "goal", "reached", "source"):
+        table.add_column(heading)
+    for goal in goals:
+        sign = "[green]✓ met[/]" if goal.met else "[red]✗ missed[/]"
+        table.add_row(sign, goal.wanted, f"{goal.value:.1f} {goal.unit}", goal.source)
+    screen.print()
+    screen.print(table)
