@@ -161,7 +161,7 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     if known.ledger_begun:
         amiss += _counts_amiss(replayed, report, adopted)
     if delivering:
-        amiss += _places_amiss(procedure, report)
+        amiss += _places_amiss(replayed, report)
     at_home = state.retraction_homed and state.stylet_homed
     was_reset = replayed.boot not in ("", state.boot)
     if was_reset:
@@ -265,14 +265,15 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
     )
 
 
-def _places_amiss(procedure: Procedure, report: DeviceReport) -> list[str]:
+def _places_amiss(replayed: Replayed, report: DeviceReport) -> list[str]:
     """The coupled needle stands where the journal left it, or on the way that was under way."""
+    procedure = replayed.procedure
     known, pending, z_um = procedure.known, procedure.pending, report.applicator.z_um
     if known.coupled is None:
         return []
     slack_um = round(known.settings.seed_agreement_mm * 1000)
     low = known.needles[known.coupled].last_z_um
-    high = pending.z_um if isinstance(pending, RetractNeedle) else low
+    high = pending.z_um if isinstance(pending, RetractNeedle) and replayed.was_intended else low
     if low - slack_um <= z_um <= high + slack_um:
         return []
     return [

@@ -1,0 +1,312 @@
+"""A killed controller: what the journal and the devices tell is certain, and the procedure goes on or is held."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller.commands import AskOperator
+from controller.events import ProcedureResumed
+from controller.journal import Journal, Record, read_journal, verify
+from controller.knowledge import ProcedureSettings
+from controller.replay import replay, replay_records
+from planning.refusal import AskedWrongly
+from tests.killed_room import Killed, KilledRoom, Killing, Outcome, amiss, play
+from tests.made_plan import made_plan
+
+PLAN = made_plan(2, 1, 2)
+
+
+def room() -> KilledRoom:
+    return KilledRoom(PLAN, setup_mm=3.0, own_mm=1.2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    here = room()
+    outcome = play(here, folder, [])
+    assert amiss(here, outcome) == []
+    return list(read_journal(folder / "journal.sqlite"))
+
+
+def points(folder: Path) -> list[str]:
+    """Every point at which the controller can die, in order."""
+    folder.mkdir()
+    seen: list[str] = []
+
+    class Watching(Killing):
+        def point(self, where: str) -> None:
+            seen.append(where)
+
+    here = room()
+    import tests.killed_room as harness
+
+    kept, harness.Killing = harness.Killing, Watching  # type: ignore[misc]
+    try:
+        play(here, folder, [])
+    finally:
+        harness.Killing = kept  # type: ignore[misc]
+    return seen
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return points(tmp_path_factory.mktemp("points") / "a")
+
+
+def killed_at(
+    folder: Path, where: list[str], text: str, here: KilledRoom | None = None, nth: int = 0
+) -> tuple[KilledRoom, Outcome]:
+    """Killed at the ``nth`` point whose description holds ``text``."""
+    at = [number for number, told in enumerate(where, start=1) if text in told][nth]
+    here = here or room()
+    return here, play(here, folder, [at])
+
+
+# --- the replay ---------------------------------------------------------------------------------------
+
+
+def test_every_beginning_of_a_journal_replays_to_the_same_commands(undisturbed: list[Record]) -> None:
+    whole = replay_records(undisturbed, PLAN, "j")
+    assert whole.is_ended
+    assert whole.procedure.state == "COMPLETED"
+    assert whole.procedure.known.seeds_delivered == [seed.number for seed in PLAN.seeds]
+    for cut in range(1, len(undisturbed), 9):
+        part = replay_records(undisturbed[:cut], PLAN, "j")
+        last = undisturbed[cut - 1]
+        assert part.was_intended == (last.kind == "intention")
+        if last.kind == "intention":
+            assert part.procedure.pending is not None
+            assert part.procedure.pending.number == last.body["number"]
+
+
+def test_a_journal_that_todays_code_would_not_write_is_refused_by_record(undisturbed: list[Record]) -> None:
+    at = next(i for i, r in enumerate(undisturbed) if r.body.get("command") == "MoveAcross")
+    changed = list(undisturbed)
+    changed[at] = replace(changed[at], body={**changed[at].body, "x_mm": 1.0})
+    with pytest.raises(AskedWrongly, match=f"record {at + 1} is not what today's code does"):
+        replay_records(changed, PLAN, "j")
+    without = [*undisturbed[:at], *undisturbed[at + 1 :]]
+    with pytest.raises(AskedWrongly, match=f"record {undisturbed[at + 1].number} is not"):
+        replay_records(without, PLAN, "j")
+    with pytest.raises(AskedWrongly, match="is of plan"):
+        replay_records(undisturbed, made_plan(2, 1, 3), "j")
+    with pytest.raises(AskedWrongly, match="tells no event that is known"):
+        replay_records([*undisturbed[:1], replace(undisturbed[1], body={"event": "Invented"})], PLAN, "j")
+
+
+def test_a_touched_journal_is_neither_replayed_nor_continued(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    play(room(), tmp_path, [])
+    db = sqlite3.connect(path)
+    db.executescript("DROP TRIGGER no_delete; DELETE FROM record WHERE number = 9")
+    db.close()
+    with pytest.raises(AskedWrongly, match="record 9 is missing"):
+        replay(path, PLAN)
+    with pytest.raises(AskedWrongly, match="record 9 is missing"):
+        Journal.continued(path)
+
+
+# --- killed around a seed -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "point", ["before intention DropSeed", "after intention DropSeed", "0 sent ARM", "ARM", "0 sent FIRE"]
+)
+def test_a_seed_that_was_not_fired_is_armed_again(tmp_path: Path, where: list[str], point: str) -> None:
+    name = point.removeprefix("0 sent ")
+    if point.startswith("0 sent"):
+        point = next(text for text in where if text.startswith("0 of b'>") and f":{name} n=2" in text)
+    elif point == "ARM":
+        point = next(text for text in where if text.startswith("b'<") and ":ARM n=2" in text)
+    here, outcome = killed_at(tmp_path, where, point)
+    assert amiss(here, outcome) == []
+    assert "was not fired" in outcome.verdicts[0].text
+
+
+@pytest.mark.parametrize("point", ["FIRE n=2 dup=0", "SHOT n=2", "before event SeedDropped"])
+def test_a_seed_that_was_fired_is_adopted_and_not_pushed_twice(
+    tmp_path: Path, where: list[str], point: str
+) -> None:
+    here, outcome = killed_at(tmp_path, where, point)
+    assert amiss(here, outcome) == []
+    assert "its outcome is taken over" in outcome.verdicts[0].text
+    dropped = [
+        r.body for r in read_journal(tmp_path / "journal.sqlite") if r.body.get("event") == "SeedDropped"
+    ]
+    assert [body["seed"] for body in dropped] == [seed.number for seed in PLAN.seeds]
+    assert [body["duplicate"] for body in dropped].count(True) == 1
+    assert verify(tmp_path / "journal.sqlite") is None
+
+
+@pytest.mark.parametrize(("fault", "told"), [("jam_next", "NOPASS"), ("take_two_next", "DOUBLE")])
+def test_a_seed_in_doubt_is_held_with_what_a_person_must_check(
+    tmp_path: Path, where: list[str], fault: str, told: str
+) -> None:
+    here = room()
+
+    def break_it(command: AskOperator) -> None:
+        if command.task == "couple_applicator":
+            getattr(here.hands_on, fault)()
+
+    here.before_answer = break_it
+    at = next(number for number, text in enumerate(where, start=1) if "FIRE n=1 dup=0" in text)
+    outcome = play(here, tmp_path, [at])
+    assert outcome.state == "NOT RESUMED"
+    assert told in outcome.reason
+    assert "Count the seeds in the cartridge" in outcome.reason
+    assert "CT" in outcome.reason
+    assert here.applicator.board.memory.now.counter == 1
+
+
+def test_a_stroke_that_was_stopped_half_way_is_held(tmp_path: Path, where: list[str]) -> None:
+    here = room()
+    at = next(number for number, text in enumerate(where, start=1) if "FIRE n=1 dup=0" in text)
+    kept = here.applicator.take
+
+    def stop_after_fire() -> bytes:
+        data = kept()
+        if b"FIRE n=1 dup=0" in data:
+            here.applicator.board.stop("HOST", "STOP")
+        return data
+
+    here.applicator.take = stop_after_fire  # type: ignore[method-assign]
+    outcome = play(here, tmp_path, [at])
+    assert outcome.state == "NOT RESUMED"
+    assert "UNKNOWN" in outcome.reason
+    assert here.template.seeds_dropped == {}
+
+
+def test_a_counter_that_is_ahead_of_the_journal_is_held(tmp_path: Path, where: list[str]) -> None:
+    here = room()
+    at = next(
+        number for number, text in enumerate(where, start=1) if "before intention RetractNeedle" in text
+    )
+    outcome = play_with(here, tmp_path, at, lambda: here.applicator.board.memory.intend(1, 4500))
+    assert outcome.state == "NOT RESUMED"
+    assert "intended 1 seeds, the journal knows of 0" in outcome.reason
+
+
+def play_with(here: KilledRoom, folder: Path, at: int, meanwhile: object) -> Outcome:
+    """Killed at ``at``; something happens before the next start."""
+    import tests.killed_room as harness
+
+    kept = harness.KilledWires.live_on
+
+    def live_on(wires: harness.KilledWires, for_ns: int) -> None:
+        kept(wires, for_ns)
+        assert callable(meanwhile)
+        meanwhile()
+
+    harness.KilledWires.live_on = live_on  # type: ignore[method-assign]
+    try:
+        return play(here, folder, [at])
+    finally:
+        harness.KilledWires.live_on = kept  # type: ignore[method-assign]
+
+
+def test_a_needle_that_was_drawn_by_somebody_is_held(tmp_path: Path, where: list[str]) -> None:
+    here = room()
+    at = next(number for number, text in enumerate(where, start=1) if "after event SeedDropped" in text)
+
+    def draw() -> None:
+        here.hands_on.lose_steps_z(-3.0, here.applicator._now_ns)
+
+    outcome = play_with(here, tmp_path, at, draw)
+    assert outcome.state == "NOT RESUMED"
+    assert "is drawn back 7.50 mm, the journal expects 4.50 mm" in outcome.reason
+
+
+def test_a_pressed_e_stop_and_a_person_who_declines_are_held(tmp_path: Path, where: list[str]) -> None:
+    here = room()
+    at = next(number for number, text in enumerate(where, start=1) if "after event SeedDropped" in text)
+    outcome = play_with(here, tmp_path, at, lambda: here.hands_on.set_estop(True, here.applicator._now_ns))
+    assert outcome.state == "NOT RESUMED"
+    assert "release it" in outcome.reason
+    told = [r.body["says"] for r in read_journal(tmp_path / "journal.sqlite") if r.kind == "recovery"]
+    assert told == [outcome.reason]
+
+
+# --- killed while a needle moves ----------------------------------------------------------------------
+
+
+def test_a_needle_in_the_grip_counts_as_moved_and_is_scanned_again(tmp_path: Path, where: list[str]) -> None:
+    here, outcome = killed_at(tmp_path, where, "before event CommandDone", nth=12)
+    assert amiss(here, outcome) == []
+    for nth in (2, 5):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        moves = [i for i, told in enumerate(where, start=1) if "G53G1Z-6" in told]
+        here = room()
+        outcome = play(here, folder, [moves[nth * 7]])
+        assert amiss(here, outcome) == []
+        records = list(read_journal(folder / "journal.sqlite"))
+        resumed = next(i for i, r in enumerate(records) if r.body.get("event") == "ProcedureResumed")
+        after = [r.body["command"] for r in records[resumed:] if r.kind == "intention"]
+        assert after.index("HomeRig") < after.index("RequestScan") < after.index("DropSeed")
+        homed = next(r for r in records[resumed:] if r.body.get("command") == "HomeRig")
+        freed = next(r for r in records[resumed:] if r.body.get("task") == "free_grip")
+        assert freed.number < homed.number
+
+
+def test_nothing_resumes_in_a_procedure_that_is_over_or_has_not_begun(undisturbed: list[Record]) -> None:
+    whole = replay_records(undisturbed, PLAN, "j").procedure
+    assert whole.handle(ProcedureResumed("x", False, None, "NONE", False)) == ()
+    assert whole.state == "COMPLETED"
+    begun = replay_records(undisturbed[:1], PLAN, "j").procedure
+    assert begun.handle(ProcedureResumed("x", False, None, "NONE", False)) == ()
+    assert begun.state == "READY"
+
+
+# --- killed everywhere: a sample (benchmarks/kill_points.py plays them all) ----------------------------
+
+
+def test_killed_at_any_point_the_resumed_procedure_delivers_what_was_planned(
+    tmp_path: Path, where: list[str]
+) -> None:
+    writes = [i for i, told in enumerate(where, start=1) if told.startswith(("before", "after"))]
+    wires = [i for i, told in enumerate(where, start=1) if not told.startswith(("before", "after"))]
+    for at in (*writes[3::29], *wires[11::1499]):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        here = room()
+        outcome = play(here, folder, [at])
+        assert amiss(here, outcome) == [], where[at - 1]
+        assert verify(folder / "journal.sqlite") is None
+
+
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    here = room()
+    outcome = play(here, tmp_path, [4000, 900, 40, 5, 2500, 3000, 700, 2000])
+    assert amiss(here, outcome) == []
+    assert len(outcome.where) >= 6
+    assert verify(tmp_path / "journal.sqlite") is None
+
+
+def test_a_failing_journal_stops_the_devices(tmp_path: Path) -> None:
+    """Disk full in the middle: the bytes of the stop leave, and the error is one sentence."""
+    from tests.plain_room import Room
+
+    here = Room(PLAN, setup_mm=0.2, own_mm=0.2, settings=ProcedureSettings())
+    session = here.session(tmp_path)
+    written = here.journal.append
+
+    def full(t_ns: int, kind: str, body: dict[str, object]) -> Record:
+        if body.get("command") == "MoveDepth":
+            raise AskedWrongly("the disk is full")
+        return written(t_ns, kind, body)  # type: ignore[arg-type]
+
+    here.journal.append = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(AskedWrongly, match="disk is full"):
+        session.run()
+    assert here.applicator.board.latch == "STOP"
+    assert not here.rig_mechanics.is_closed
+
+
+def test_a_killed_controller_is_killed() -> None:
+    """The harness's own law: what kills is no Exception that the controller could catch."""
+    assert not issubclass(Killed, Exception)
