@@ -16,7 +16,7 @@ import numpy as np
 from imaging.deviation import Deviation, deviation
 from imaging.needle import TWIN_MM, ExpectedNeedle, FoundNeedle, find_needles
 from imaging.registration import Registration, register
-from imaging.rescan import SLICE_SHARE, registration_box_mm
+from imaging.rescan import registration_box_mm
 from imaging.seed import find_seeds
 from imaging.straight_metal import guess_needles, leaves_the_body
 from planning.frame import Floats, RigidTransform, unit
@@ -26,6 +26,7 @@ from planning.volume import CtVolume
 
 FORMAT = "seedguide-detected/1"
 LEAST_SEEN = 0.5  # of a needle between skin and tip, when no plan vouches for it
+SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides from the fit (assumed)
 MOST_SIGMA_MM = 3.0  # as above
 BESIDE_AXIS_MM = 3.0  # a "seed" this near to a needle's axis is a piece of the needle
 WHAT = ("needles", "seeds")
