@@ -92,7 +92,8 @@ class Dual:
     """The multipliers' problem; places are sorted by needle and phase ("chain").
 
     Attributes:
-        rows: ``float32 (n_places, n_rows)``, each hinge's coefficient of each place times its price, steep rows scaled.
+        fast_rows: ``rows`` in single precision, for the steps; the bound itself is taken from ``rows``.
+        rows: ``(n_places, n_rows)``, each hinge's coefficient of each place times its price, steep rows scaled.
         offset: ``(n_rows,)`` constant of each hinge times its price; the last row is the limit on seeds.
         ceiling: ``(n_rows,)`` of the multipliers: 1 (times a row's scale), and infinite for the limit on seeds.
         seed_price: ``(n_places,)`` with the excess that each makes on its own.
@@ -101,7 +102,8 @@ class Dual:
         sources: of each row, the index of the point it belongs to and the row of ``levels`` of its level.
     """
 
-    rows: Singles
+    rows: Floats
+    fast_rows: Singles
     offset: Floats
     ceiling: Floats
     seed_price: Floats
@@ -141,6 +143,7 @@ class Dual:
             chains // places.slots_apart, return_index=True, return_inverse=True
         )
         return Dual(
+            rows,
             rows.astype(np.float32),
             offset,
             ceiling,
@@ -169,7 +172,7 @@ class Dual:
     def value(self, multipliers: Floats) -> float:
         """The proven bound that multipliers in 0 .. ``ceiling`` give; double precision."""
         lam = np.clip(multipliers, 0.0, self.ceiling)
-        reduced = self.seed_price + self.rows.astype(float) @ lam
+        reduced = self.seed_price + self.rows @ lam
         chain = self.needle_price + np.add.reduceat(np.minimum(reduced, 0.0), self.chain_start)
         return float(
             -lam @ self.offset + np.minimum(np.minimum.reduceat(chain, self.needle_start), 0.0).sum()
@@ -179,7 +182,7 @@ class Dual:
         self, multipliers: Singles, fractions: Fractions, smoothing: float
     ) -> tuple[float, Floats, Fractions]:
         """Value and gradient with each needle's minimum softened around ``fractions``; the softened choice."""
-        reduced = (self.seed_price + self.rows @ multipliers) / smoothing
+        reduced = (self.seed_price + self.fast_rows @ multipliers) / smoothing
         without, with_seed = np.log1p(-fractions.seed), np.log(fractions.seed) - reduced
         either = np.logaddexp(without, with_seed)
         phase = (
@@ -192,7 +195,11 @@ class Dual:
         seed = np.exp(with_seed - either)
         chosen = (np.exp(phase)[self.chain_of] * seed).astype(np.float32)
         value = float(-multipliers @ self.offset - smoothing * norm.sum())
-        return value, chosen @ self.rows - self.offset, Fractions(seed, phase, fractions.log_empty - norm)
+        return (
+            value,
+            chosen @ self.fast_rows - self.offset,
+            Fractions(seed, phase, fractions.log_empty - norm),
+        )
 
 
 def _round(

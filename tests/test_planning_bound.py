@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planning.bound import Dual, lower_bound
@@ -60,12 +60,13 @@ def loading(places: Places, points: DosePoints, search: Search) -> Loading:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 100_000))
+@example(8493)  # the rows in single precision put the bound 2e-8 above the optimum
 def test_the_bound_is_never_above_the_best_of_all_loadings(seed: int) -> None:
     problem = small(seed)
     found = lower_bound(loading(*problem), rounds=8)
     best = best_of_all(*problem)
-    assert found.price <= best + 1e-5
-    assert found.price <= found.reached
+    assert found.price <= best + 1e-9
+    assert found.price <= found.reached + 1e-9
     assert found.gap >= 0.0
 
 
@@ -76,7 +77,7 @@ def test_any_multipliers_give_a_bound(seed: int, other: int) -> None:
     dual = Dual.of(places, points.levels, search)
     ceiling = np.minimum(dual.ceiling, 3.0)
     multipliers = np.random.default_rng(other).uniform(-0.2, 1.2, len(ceiling)) * ceiling
-    assert dual.value(multipliers) <= best_of_all(places, points, search) + 1e-5
+    assert dual.value(multipliers) <= best_of_all(places, points, search) + 1e-9
 
 
 def test_more_rounds_never_lower_the_bound() -> None:
