@@ -27,7 +27,8 @@ from planning.volume import CtVolume
 FORMAT = "seedguide-detected/1"
 LEAST_SEEN = 0.5  # of a needle between skin and tip, when no plan vouches for it
 SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides from the fit (assumed)
-MOST_SIGMA_MM = 3.0  # as above
+THICK_MM = 1.27  # 18 G
+MOST_SIGMA_MM = 3.0  # of a needle for which no plan vouches
 BESIDE_AXIS_MM = 3.0  # a "seed" this near to a needle's axis is a piece of the needle
 WHAT = ("needles", "seeds")
 
@@ -249,25 +250,42 @@ def _expected(plan: Plan, scan_from_plan: RigidTransform, reference_needles: boo
 def _planned(
     scan: CtVolume, plan: Plan, scan_from_plan: RigidTransform, notes: list[str]
 ) -> tuple[list[FoundNeedle], list[ExpectedNeedle]]:
-    """Found and expected needles: all planned ones, or the reference needles if only those explain the picture."""
+    """Found and expected needles: all planned ones, or the reference needles if those explain the picture better."""
     expected = _expected(plan, scan_from_plan, reference_needles=False)
-    found = _distinct(find_needles(scan, expected).found)
-    if found and plan.reference_needles and not any(needle.name for needle in found):
+    found = _distinct(find_needles(scan, expected).found, expected)
+    if found and plan.reference_needles and sum(n.name is not None for n in found) < 0.5 * len(expected):
         shallow = _expected(plan, scan_from_plan, reference_needles=True)
-        at_first_depth = _distinct(find_needles(scan, shallow).found)
-        if any(needle.name for needle in at_first_depth):
+        at_first_depth = _distinct(find_needles(scan, shallow).found, shallow)
+        if _explained(at_first_depth, shallow) > _explained(found, expected):
             notes.append("only reference needles stand, at their first depth: compared with that")
             return at_first_depth, shallow
     return found, expected
 
 
-def _distinct(found: Sequence[FoundNeedle]) -> list[FoundNeedle]:
-    """Without needles nobody planned whose tip is that of a surer or a planned one: groups of other directions
-    may have seen the same needle."""
+def _explained(found: Sequence[FoundNeedle], expected: Sequence[ExpectedNeedle]) -> int:
+    """Needles with a name, less those without one and those not seen."""
+    named = sum(needle.name is not None for needle in found)
+    return named - (len(found) - named) - (len(expected) - named)
+
+
+def _distinct(found: Sequence[FoundNeedle], expected: Sequence[ExpectedNeedle]) -> list[FoundNeedle]:
+    """Without those that are another one seen twice.
+
+    Groups of different directions may both see a needle that nobody planned, and one broad spot may have been
+    taken for two planned needles: two tips can't stand nearer than the needles are thick. The one nearer to its
+    planned place stays; the other one was not seen.
+    """
+    planned = {needle.name: needle.tip_mm for needle in expected}
+
+    def trust(needle: FoundNeedle) -> tuple[bool, float]:
+        if needle.name is None:
+            return True, needle.sigma_mm
+        return False, float(np.linalg.norm(needle.tip_mm - planned[needle.name]))
+
     kept: list[FoundNeedle] = []
-    for needle in sorted(found, key=lambda n: (n.name is None, n.sigma_mm)):
-        near = any(np.linalg.norm(needle.tip_mm - other.tip_mm) < TWIN_MM for other in kept)
-        if needle.name is not None or not near:
+    for needle in sorted(found, key=trust):
+        least_mm = TWIN_MM if needle.name is None else THICK_MM
+        if all(np.linalg.norm(needle.tip_mm - other.tip_mm) >= least_mm for other in kept):
             kept.append(needle)
     return [needle for needle in found if any(needle is one for one in kept)]
 
@@ -276,7 +294,7 @@ def _unplanned(scan: CtVolume) -> list[FoundNeedle]:
     guesses = guess_needles(scan)
     if not guesses:
         return []
-    found = _distinct(find_needles(scan, guesses).found)
+    found = _distinct(find_needles(scan, guesses).found, guesses)
     return [
         needle
         for needle in found
