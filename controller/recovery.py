@@ -177,6 +177,8 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
         )
     if amiss:
         return Verdict(tuple(told), tuple(amiss))
+    if state.latch != "NONE":
+        told.append(f"The applicator is latched ({state.latch}), about no seed; going on clears it.")
     told.append(_about(procedure, adopted, replayed.was_intended))
     told.append(
         "Confirm that the patient has not moved, that nobody touched the needles, and that it may go on."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,10 @@ from controller.commands import AskOperator
 from controller.events import ProcedureResumed
 from controller.journal import Journal, Record, read_journal, verify
 from controller.knowledge import ProcedureSettings
-from controller.replay import replay, replay_records
+from controller.recovery import DeviceReport, compare
+from controller.replay import Replayed, replay, replay_records
+from drivers.applicator_language import ApplicatorState, Ledger
+from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
 from tests.killed_room import Killed, KilledRoom, Killing, Outcome, amiss, play
 from tests.made_plan import made_plan
@@ -231,6 +235,76 @@ def test_a_pressed_e_stop_and_a_person_who_declines_are_held(tmp_path: Path, whe
     assert told == [outcome.reason]
 
 
+def standing(**changed: object) -> ApplicatorState:
+    """The applicator as it stands after the first seed, all well."""
+    well = ApplicatorState(
+        linked=True,
+        st="IDLE",
+        z_um=4500,
+        counter=1,
+        left=3,
+        seated=True,
+        retraction_homed=True,
+        stylet_homed=True,
+        boot="0001",
+        simulated=True,
+    )
+    return replace(well, **changed)  # type: ignore[arg-type]
+
+
+def after_the_first_seed(undisturbed: list[Record]) -> Replayed:
+    cut = next(i for i, r in enumerate(undisturbed) if r.body.get("event") == "SeedDropped")
+    return replay_records(undisturbed[: cut + 1], PLAN, "j")
+
+
+BOOK = Ledger(PLAN.content_hash[:8].upper(), 4, 1, 3, 0, 0, 1, 1, 1)
+
+
+def test_equal_may_go_on_when_a_person_confirms(undisturbed: list[Record]) -> None:
+    verdict = compare(after_the_first_seed(undisturbed), DeviceReport(RigState(), standing(), BOOK, None))
+    assert verdict.to_check == ()
+    assert verdict.resumed == ProcedureResumed("", False, None, "NONE", False)
+    assert "1 of 4 seeds" in verdict.text
+    assert "patient has not moved" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "book", "told"),
+    [
+        ({"st": "ARMED"}, {}, "says ARMED"),
+        ({"st": "MOVING"}, {}, "says MOVING"),
+        ({"latch": "JAM", "latch_seed": 1}, {}, r"latched \(JAM\) about seed 1"),
+        ({"latch": "AXIS"}, {}, r"latched \(AXIS\)"),
+        ({"counter": 2}, {}, "intended 2 seeds, the journal knows of 1"),
+        ({"counter": 0}, {}, "intended 0 seeds, the journal knows of 1"),
+        ({}, {"left": 2}, "left 2, expected 3"),
+        ({}, {"in_doubt": 1}, "in doubt 1, expected 0"),
+        ({}, {"cartridges": 2}, "cartridges 2, expected 1"),
+        ({}, {"procedure": "00000000"}, "not for this plan"),
+        ({"z_um": 4700}, {}, "drawn back 4.70 mm, the journal expects 4.50 mm"),
+        ({"boot": "0002", "retraction_homed": False}, {}, "can't be homed there"),
+        ({"estop_open": True}, {}, "e-stop is pressed"),
+    ],
+)
+def test_anything_else_is_held_and_says_what_to_check(
+    undisturbed: list[Record], changed: dict[str, object], book: dict[str, object], told: str
+) -> None:
+    report = DeviceReport(RigState(), standing(**changed), replace(BOOK, **book), None)  # type: ignore[arg-type]
+    verdict = compare(after_the_first_seed(undisturbed), report)
+    assert verdict.resumed is None
+    assert verdict.adopted is None
+    assert re.search(told, verdict.text)
+
+
+@pytest.mark.parametrize("latch", ["WATCH", "STOP", "ESTOP"])
+def test_a_latch_about_no_seed_is_cleared_by_going_on(undisturbed: list[Record], latch: str) -> None:
+    verdict = compare(
+        after_the_first_seed(undisturbed), DeviceReport(RigState(), standing(latch=latch), BOOK, None)
+    )
+    assert verdict.resumed is not None
+    assert verdict.resumed.latch == latch
+
+
 # --- killed while a needle moves ----------------------------------------------------------------------
 
 
@@ -270,7 +344,7 @@ def test_killed_at_any_point_the_resumed_procedure_delivers_what_was_planned(
 ) -> None:
     writes = [i for i, told in enumerate(where, start=1) if told.startswith(("before", "after"))]
     wires = [i for i, told in enumerate(where, start=1) if not told.startswith(("before", "after"))]
-    for at in (*writes[3::29], *wires[11::1499]):
+    for at in (*writes[3::53], *wires[11::2399]):
         folder = tmp_path / str(at)
         folder.mkdir()
         here = room()
