@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,3 +220,45 @@ def test_dcmtk_sends_a_series(room: Room, series: list[Path], syntax: str) -> No
     (event,) = room.receiver.wait(5.0)
     assert event.complete
     assert (read_ct(room.intake.series_folder("1.2.3.6")).hu == read_ct(series[0].parent).hu).all()
+
+
+def test_orthanc_sends_a_series(tmp_path: Path, series: list[Path]) -> None:
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if program is None:
+        pytest.skip("Orthanc (Debian: orthanc) is not installed")
+    room = Room(tmp_path / "in", allowed=("ORTHANC",))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        web = free.getsockname()[1]
+    settings = {
+        "StorageDirectory": str(tmp_path / "archive"),
+        "IndexDirectory": str(tmp_path / "archive"),
+        "HttpPort": web,
+        "DicomServerEnabled": False,
+        "DicomAet": "ORTHANC",
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+        "DicomModalities": {"room": ["SEEDGUIDE", "127.0.0.1", room.receiver.port]},
+    }
+    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
+
+    def ask(path: str, body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"http://127.0.0.1:{web}{path}", data=body)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return bytes(answer.read())
+
+    command = [program, str(tmp_path / "orthanc.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as archive:
+        try:
+            assert archive.stdout is not None
+            assert any("Orthanc has started" in line for line in archive.stdout)
+            for path in series:
+                ask("/instances", path.read_bytes())
+            (stored,) = json.loads(ask("/series"))
+            assert json.loads(ask("/modalities/room/store", stored.encode()))["FailedInstancesCount"] == 0
+        finally:
+            archive.terminate()
+            archive.communicate(timeout=20)
+    (event,) = room.receiver.wait(5.0)
+    room.receiver.stop()
+    assert event.complete
+    assert event.images == SLICES
