@@ -61,7 +61,7 @@ def main() -> int:
         for at, where, wrong, _ in pool.imap_unordered(played, ((at, *same) for at in points), chunksize=8):
             if wrong:
                 reasons["; ".join(wrong)] += 1
-                print(f"point {at} ({where}): {'; '.join(wrong)}")
+                print(f"point {at} ({where}): {'; '.join(wrong)}", flush=True)
     took_s = time.perf_counter() - started_s
     failed = sum(reasons.values())
     print(
