@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imaging.needle import ExpectedNeedle, find_needles
+from imaging.needle import ExpectedNeedle, find_needles, thickness_sigma_mm
 from imaging.registration import register
 from imaging.seed import find_seeds, match_seeds
 from planning.dicom import read_ct
@@ -123,9 +123,14 @@ def play(seed: int, slice_mm: float, reference: CtVolume, work: Path, tally: Tal
             shaft = truth.apply(patient.true_shaft_patient_mm(name))
             tally.seen += 1
             tally.tip_mm.append(float(np.linalg.norm(needle.tip_mm - shaft[0])))
-            tally.sigma_mm.append(float(np.hypot(needle.sigma_mm, 0.15 * slice_mm)))
+            tally.sigma_mm.append(_sigma_mm(needle.sigma_mm, registration.expected_tre_mm, slice_mm))
             tally.angle_deg.append(angle_between_deg(needle.direction, shaft[0] - shaft[1]))
     _seeds(patient, seed, slice_mm, work, tally)
+
+
+def _sigma_mm(own_mm: float, tre_mm: float, slice_mm: float) -> float:
+    """As a rescan states it."""
+    return float(np.sqrt(own_mm**2 + tre_mm**2 + thickness_sigma_mm(slice_mm) ** 2))
 
 
 def _seeds(patient: Patient, seed: int, slice_mm: float, work: Path, tally: Tally) -> None:

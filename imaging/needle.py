@@ -30,6 +30,13 @@ FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought st
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
 GROUP_DEG = 5.0  # needles this parallel are followed together
+UNPLANNED_LENGTH_MM = 30.0  # of steel seen: shorter is a piece of bone, tooth or shaft (assumed)
+# Two shafts in the slice plane are told apart when they lie this many slices from each other (measured: 5 mm apart
+# at 1.25 mm and 10 mm apart at 2.5 mm are; 5 mm apart at 2.5 mm and 10 mm apart at 5 mm are not).
+RESOLVED_SLICES = 3.0
+SLICE_SIGMA_5_MM = 2.0  # 1 sigma of a tip in 5 mm slices: CLINIC.md, 1.4-2.6 mm
+SLICE_POWER = 1.71  # gives 0.19 mm at 1.25 mm and 0.61 mm at 2.5 mm, which the benchmark bears out
+THICKEST_MM = 2.5  # thicker slices cannot decide 2 mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +65,7 @@ class FoundNeedle:
         tip_mm: ``(3,)``.
         direction: ``(3,)`` unit vector of the axis at the tip, towards the tip.
         entry_mm: ``(3,)`` on its axis at the depth of the expected skin point.
-        sigma_mm: 1 sigma of the tip's 3-D position, from detection and slice thickness (not registration).
+        sigma_mm: 1 sigma of the tip's 3-D position, from detection (not registration, not slice thickness).
         shaft_hu: peak of the shaft near its end (above clipping if clipped).
         seen_share: share of the length from entry to tip on which the shaft was seen.
     """
@@ -87,6 +94,12 @@ class NeedleFindings:
         return next((needle for needle in self.found if needle.name == name), None)
 
 
+def thickness_sigma_mm(slice_mm: float) -> float:
+    """What slices of this thickness hide of a tip's position from any fit, 1 sigma, mm."""
+    sigma = float(SLICE_SIGMA_5_MM * (slice_mm / 5.0) ** SLICE_POWER)
+    return sigma if slice_mm <= THICKEST_MM else max(sigma, SLICE_SIGMA_5_MM)
+
+
 def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle]) -> NeedleFindings:
     """Find the needles of a scan.
 
@@ -102,6 +115,7 @@ def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle]) -> NeedleFind
         found += needles
         unseen += [needle.name for needle in group if needle.name not in seen]
     order = {needle.name: k for k, needle in enumerate(expected)}
+    found = _without_images(found, slice_mm=max(ct.grid.spacing_mm[2], ct.slice_thickness_mm))
     found.sort(key=lambda needle: order.get(needle.name or "", len(order)))
     return NeedleFindings(tuple(found), tuple(sorted(unseen, key=lambda name: order[name])))
 
@@ -116,6 +130,42 @@ def _parallel_groups(expected: Sequence[ExpectedNeedle]) -> list[list[ExpectedNe
         else:
             groups.append([needle])
     return groups
+
+
+def _without_images(found: list[FoundNeedle], slice_mm: float) -> list[FoundNeedle]:
+    """Without nameless needles that are only a needle already listed, seen again by another group or in part."""
+    kept = [needle for needle in found if needle.name is not None]
+    for stranger in (needle for needle in found if needle.name is None):
+        if all(_beside_mm(stranger, other) > _apart_mm(other, slice_mm) for other in kept):
+            kept.append(stranger)
+    return kept
+
+
+def _apart_mm(needle: FoundNeedle, slice_mm: float) -> float:
+    return max(TWIN_MM, 2.0 * slice_mm * float(np.hypot(*needle.direction[:2])))
+
+
+def _beside_mm(stranger: FoundNeedle, other: FoundNeedle) -> float:
+    """How far the last 25 mm of a shaft lie beside another one's line, on average over both ends."""
+    line = unit(other.tip_mm - other.entry_mm)
+    ends = np.stack([stranger.tip_mm, stranger.tip_mm - 25.0 * stranger.direction]) - other.tip_mm
+    along = ends @ line
+    return float(np.mean(np.linalg.norm(ends - along[:, None] * line, axis=1)))
+
+
+def _unresolved_mm(needle: ExpectedNeedle, all_needles: Sequence[ExpectedNeedle], slice_mm: float) -> float:
+    """Distance of the nearest neighbour if slices this thick cannot tell the two apart, else 0.
+
+    What is found may then be the neighbour, or both in one, and its end the neighbour's.
+    """
+    in_plane = float(np.hypot(*needle.direction[:2]))
+    distances = [
+        float(np.linalg.norm(np.cross(other.tip_mm - needle.tip_mm, needle.direction)))
+        for other in all_needles
+        if other is not needle and abs(other.direction @ needle.direction) > 0.9
+    ]
+    nearest = min(distances, default=np.inf)
+    return nearest if nearest < RESOLVED_SLICES * slice_mm * in_plane else 0.0
 
 
 def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
@@ -161,7 +211,8 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     needles = []
     for k, track in enumerate(seen):
         n = partner[k]
-        if n is None and ends[k].usual_hu < least_usual:
+        steel_mm = float(np.count_nonzero(track.peak_hu > least_hu)) * float(slab.ws[1] - slab.ws[0])
+        if n is None and (ends[k].usual_hu < least_usual or steel_mm < UNPLANNED_LENGTH_MM):
             continue
         others = [other for m, other in enumerate(seen) if m != k]
 
@@ -169,6 +220,8 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
             return spots_hu(others, slab.frame, covariance, points)
 
         axis, (w, sigma_mm) = _axis(track), reach[k]
+        if n is not None:
+            sigma_mm = float(np.hypot(sigma_mm, _unresolved_mm(group[n], group, slice_mm)))
         tip = fit_tip(ct, _at(axis, slab, w), _towards(axis, slab, w), beside, width_mm, clip_hu)
         needles.append(
             FoundNeedle(

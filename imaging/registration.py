@@ -7,21 +7,23 @@ it are left out. A box, not the whole head: jaw and neck move against each other
 
 The expected target registration error does not come from the residual (which does not predict it) but from
 solving again without each part of the box in turn (a delete-a-group jackknife): if the parts disagree, because
-tissue deformed, the spread shows it.
+tissue deformed, the spread shows it. What no part tells (a neck is much like a cylinder) shows in the inverse of the
+normal matrix; such a direction is held near the start by a wide prior instead of wandering.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter
+from scipy.spatial.transform import Rotation
 
 from planning.frame import Floats, RigidTransform
 from planning.volume import CtVolume, Grid
 
-LOW_HU, HIGH_HU = -250.0, 700.0
+AIR_HU, LOW_HU, HIGH_HU = -1000.0, -250.0, 700.0
 METAL_HU = 1700
 METAL_MARGIN_MM = 4.0
 LEVELS = ((5.0, 6000, 40), (2.5, 20000, 25), (1.2, 40000, 20))  # blur mm, points, iterations
@@ -29,6 +31,8 @@ PARTS = 8
 LEAST_SIMILARITY = 0.80
 MOST_SHIFT_MM, MOST_TURN_DEG = 40.0, 15.0
 MOST_TRE_MM = 1.5
+CELL_BLURS = 4.0  # points within this many blurs of each other see the same error (assumed)
+EDGE_MISS = 0.4  # of the blur: by how far an edge may lie beside itself before it counts less (assumed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class Registration:
         reference_from_scan: takes points of the rescan's patient frame to the reference's.
         succeeded: False when the transform must not be used.
         similarity: correlation of the intensities compared, 0..1, at the end.
-        expected_tre_mm: 1 sigma of the error to expect at the middle of the box.
+        expected_tre_mm: 1 sigma of the 3-D error to expect in the middle half of the box.
         reason: why it failed; empty when it succeeded.
     """
 
@@ -76,8 +80,7 @@ def register(
         start: first guess of ``reference_from_scan``; up to about 15 mm and 5 degrees off.
     """
     low, high = np.asarray(box_low_mm, dtype=float), np.asarray(box_high_mm, dtype=float)
-    centre = 0.5 * (low + high)
-    scan_from_reference = (start or RigidTransform.identity()).inverse()
+    first = scan_from_reference = (start or RigidTransform.identity()).inverse()
     slice_mm = max(reference.grid.spacing_mm[2], rescan.grid.spacing_mm[2])
     system: _System | None = None
     for blur, count, iterations in LEVELS:
@@ -87,7 +90,7 @@ def register(
         moving = _picture(rescan, corners.min(axis=0) - margin, corners.max(axis=0) + margin, blur, slice_mm)
         if min(*fixed.grid.shape, *moving.grid.shape) < 4:
             return _failed(start, "the rescan does not cover the region of the needles")
-        system = _System.at_steep_points(fixed, moving, low, high, centre, count)
+        system = _System.at_steep_points(fixed, moving, low, high, count, blur, first)
         if len(system.points) < 300:
             return _failed(start, "too few structures in the region of the needles")
         starts = (
@@ -114,14 +117,15 @@ def _coarse_starts(system: _System, guess: RigidTransform) -> list[RigidTransfor
 
 def _judged(system: _System, found: RigidTransform, start: RigidTransform) -> Registration:
     similarity = system.similarity(found)
-    centre_in_scan = found.apply(system.centre)
-    shifts = []
-    for part in range(PARTS):
-        other = system.without(part).solve(found, 4)
-        shifts.append(other.apply(system.centre) - centre_in_scan)
+    size = np.ptp(system.points, axis=0)
+    target = system.centre + 0.25 * size * (_corners(np.zeros(3), np.ones(3)) * 2.0 - 1.0)
+    shifts = [
+        system.without(part).solve(found, 4).apply(target) - found.apply(target) for part in range(PARTS)
+    ]
     spread = np.array(shifts)
-    variance = (PARTS - 1) / PARTS * np.sum((spread - spread.mean(axis=0)) ** 2)
-    tre = float(np.hypot(np.sqrt(variance), 0.1))
+    disagree = (PARTS - 1) / PARTS * np.sum((spread - spread.mean(axis=0)) ** 2) / len(target)
+    left_open = _mean_variance(system.covariance(found), target - system.centre)
+    tre = float(np.sqrt(disagree + left_open + 0.1**2))
     move = start @ found
     moved = float(np.linalg.norm(move.apply(system.centre) - system.centre))
     seen = system.seen_share(found)
@@ -132,9 +136,23 @@ def _judged(system: _System, found: RigidTransform, start: RigidTransform) -> Re
         reason = f"the rescan does not look like the planning CT (correlation {similarity:.2f})"
     elif moved > MOST_SHIFT_MM or move.rotation_angle_deg() > MOST_TURN_DEG:
         reason = f"an unlikely movement of {moved:.0f} mm and {move.rotation_angle_deg():.0f} degrees"
-    elif tre > MOST_TRE_MM:
+    elif tre > MOST_TRE_MM and disagree > left_open:
         reason = f"parts of the region disagree by {tre:.1f} mm"
+    elif tre > MOST_TRE_MM:
+        reason = f"the region shows too little to tell the position: {tre:.1f} mm stay open"
     return Registration(found.inverse(), not reason, similarity, tre, reason)
+
+
+def _mean_variance(covariance: Floats, arms: Floats) -> float:
+    """Mean squared error (mm2) at points ``(n, 3)`` from the centre, for a covariance of shift and turn."""
+    total = 0.0
+    for x, y, z in arms:
+        turn = np.array(
+            ((0.0, z, -y), (-z, 0.0, x), (y, -x, 0.0))
+        )  # turn vector -> movement of the arm's end
+        jacobian = np.hstack([np.eye(3), turn])
+        total += float(np.trace(jacobian @ covariance @ jacobian.T))
+    return total / len(arms)
 
 
 def _failed(start: RigidTransform | None, reason: str) -> Registration:
@@ -156,20 +174,27 @@ def _picture(ct: CtVolume, low: Floats, high: Floats, blur_mm: float, slice_mm: 
     block = [max(1, int(0.45 * blur_mm / spacing)) for spacing in ct.grid.spacing_mm[::-1]]
     metal = ct.hu[box] > METAL_HU
     near_metal = metal.any()
-    hu, grid = _in_blocks(np.clip(ct.hu[box], LOW_HU, HIGH_HU).astype(np.float32), grid, block)
+    hu, grid = _in_blocks(np.clip(ct.hu[box], AIR_HU, HIGH_HU).astype(np.float32), grid, block)
     spacing = np.array(grid.spacing_mm)[::-1]
     # the thinner scan is blurred along z until both have the slices of the thicker one
     extra = max(slice_mm**2 - ct.grid.spacing_mm[2] ** 2, 0.0) / 12.0
     sigma = np.sqrt(np.array([blur_mm**2 + extra, blur_mm**2, blur_mm**2])) / spacing
     if not near_metal:
-        return _Picture(gaussian_filter(hu, sigma, truncate=2.5), np.ones(hu.shape, dtype=bool), grid)
+        return _Picture(
+            _flattened(gaussian_filter(hu, sigma, truncate=2.5)), np.ones(hu.shape, dtype=bool), grid
+        )
     share, _ = _in_blocks(metal.astype(np.float32), ct.grid.cropped(box), block)
     reach = 2 * np.maximum(np.rint(METAL_MARGIN_MM / spacing).astype(int), 1) + 1
     weight = (maximum_filter(share, size=tuple(int(n) for n in reach)) == 0.0).astype(np.float32)
     # normalised convolution: metal must not bleed into what surrounds it
     clear = gaussian_filter(weight, sigma, truncate=2.5)
     blurred = gaussian_filter(hu * weight, sigma, truncate=2.5) / np.maximum(clear, 1e-3)
-    return _Picture(blurred.astype(np.float32), clear > 0.7, grid)
+    return _Picture(_flattened(blurred.astype(np.float32)), clear > 0.7, grid)
+
+
+def _flattened(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without the depth of air, after blurring: before, it would move the edge of a voxel half in air."""
+    return np.clip(hu, LOW_HU, None, out=hu)
 
 
 def _in_blocks(hu: NDArray[np.float32], grid: Grid, block: list[int]) -> tuple[NDArray[np.float32], Grid]:
@@ -196,11 +221,20 @@ class _System:
     part: NDArray[np.int64]
     centre: Floats
     moving: _Picture
+    blur_mm: float
+    start: RigidTransform  # scan_from_reference to which a direction stays that nothing tells
 
     @staticmethod
     def at_steep_points(
-        fixed: _Picture, moving: _Picture, low: Floats, high: Floats, centre: Floats, count: int
+        fixed: _Picture,
+        moving: _Picture,
+        low: Floats,
+        high: Floats,
+        count: int,
+        blur_mm: float,
+        start: RigidTransform,
     ) -> _System:
+        centre = 0.5 * (low + high)
         spacing = np.array(fixed.grid.spacing_mm)[::-1]
         gradient = np.stack(list(np.gradient(fixed.hu, *spacing)), axis=-1)[..., ::-1]
         inner = np.zeros(fixed.grid.shape, dtype=bool)
@@ -215,14 +249,17 @@ class _System:
         slope = gradient.reshape(-1, 3)[usable].astype(float)
         turn = np.cross(points - centre, slope)
         octant = (points > centre) @ np.array([1, 2, 4])
-        return _System(
-            points, fixed.hu.ravel()[usable].astype(float), np.hstack([slope, turn]), octant, centre, moving
-        )
+        hu = fixed.hu.ravel()[usable].astype(float)
+        return _System(points, hu, np.hstack([slope, turn]), octant, centre, moving, blur_mm, start)
 
     def without(self, part: int) -> _System:
         keep = self.part != part
-        return _System(
-            self.points[keep], self.hu[keep], self.jacobian[keep], self.part[keep], self.centre, self.moving
+        return replace(
+            self,
+            points=self.points[keep],
+            hu=self.hu[keep],
+            jacobian=self.jacobian[keep],
+            part=self.part[keep],
         )
 
     def _seen(self, transform: RigidTransform) -> tuple[Floats, NDArray[np.bool_]]:
@@ -249,17 +286,13 @@ class _System:
     def solve(self, transform: RigidTransform, iterations: int) -> RigidTransform:
         """Refine ``scan_from_reference``."""
         for _ in range(iterations):
-            values, seen = self._seen(transform)
-            if np.count_nonzero(seen) < 100:
+            equations = self._equations(transform)
+            if equations is None:
                 break
-            miss = values[seen] - self.hu[seen]
-            miss = miss - np.median(miss)
-            scale = 2.5 * 1.4826 * float(np.median(np.abs(miss))) + 5.0
-            weight = 1.0 / (1.0 + (miss / scale) ** 2) ** 2
-            J = self.jacobian[seen]
-            JW = J * weight[:, None]
-            normal = JW.T @ J
-            change = np.linalg.solve(normal + 1e-6 * np.trace(normal) / 6 * np.eye(6) * _UNITS, JW.T @ miss)
+            normal, gradient, noise = equations
+            pull = noise * _PRIOR
+            gradient = gradient + pull * self._off_start(transform)
+            change = np.linalg.solve(normal + np.diag(pull), gradient)
             change[:3] = np.clip(change[:3], -4.0, 4.0)
             change[3:] = np.clip(change[3:], -0.05, 0.05)
             step = RigidTransform.from_rotation_vector(np.degrees(change[3:]), change[:3], self.centre)
@@ -268,5 +301,42 @@ class _System:
                 break
         return transform
 
+    def covariance(self, transform: RigidTransform) -> Floats:
+        """Of the six parameters, ``(6, 6)`` in mm and rad: what noise and start together leave open."""
+        equations = self._equations(transform)
+        if equations is None:
+            return np.diag(1.0 / _PRIOR)
+        normal, _, noise = equations
+        return np.asarray(np.linalg.inv(normal / noise + np.diag(_PRIOR)))
 
-_UNITS = np.array([1.0, 1.0, 1.0, 100.0, 100.0, 100.0])  # a radian moves a point of the box by tens of mm
+    def _equations(self, transform: RigidTransform) -> tuple[Floats, Floats, float] | None:
+        """Normal matrix, gradient and the variance (HU2) that one of its points brings, or None."""
+        values, seen = self._seen(transform)
+        if np.count_nonzero(seen) < 100:
+            return None
+        miss = values[seen] - self.hu[seen]
+        miss = miss - np.median(miss)
+        J = self.jacobian[seen]
+        # where nearly everything is flat the usual miss is only noise: a steep place may miss by more, or
+        # the very edges that tell would be taken for outliers
+        steep = np.linalg.norm(J[:, :3], axis=1)
+        scale = 2.5 * 1.4826 * float(np.median(np.abs(miss))) + 5.0 + EDGE_MISS * self.blur_mm * steep
+        weight = 1.0 / (1.0 + (miss / scale) ** 2) ** 2
+        JW = J * weight[:, None]
+        # Edges miss together, over a neighbourhood, and by more than the flat places between them: what counts
+        # is the miss where it matters, and neighbours as one.
+        matters = weight * steep**2
+        variance = float(matters @ miss**2 / max(float(matters.sum()), 1e-9)) + 1.0
+        cells = np.unique(np.floor(self.points[seen] / (CELL_BLURS * self.blur_mm)).astype(np.int64), axis=0)
+        return JW.T @ J, JW.T @ miss, variance * len(miss) / len(cells)
+
+    def _off_start(self, transform: RigidTransform) -> Floats:
+        moved = self.start.inverse() @ transform
+        turn = Rotation.from_matrix(moved.rotation).as_rotvec()
+        return np.concatenate([moved.apply(self.centre) - self.centre, turn])
+
+
+# What is known before looking: 1 sigma 5 mm and 3 degrees from the start (assumed; CLINIC.md's couch shifts are
+# smaller). It weighs nothing where the picture tells, and holds what the picture leaves open.
+PRIOR_SHIFT_MM, PRIOR_TURN_DEG = 5.0, 3.0
+_PRIOR = np.array([PRIOR_SHIFT_MM] * 3 + [np.radians(PRIOR_TURN_DEG)] * 3) ** -2.0

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imaging.needle import ExpectedNeedle, find_needles
+from imaging.needle import ExpectedNeedle, find_needles, thickness_sigma_mm
 from imaging.registration import Registration, register
 from imaging.seed import find_seeds
 from planning.dicom import read_ct
@@ -24,7 +24,7 @@ from planning.volume import CtVolume
 
 FORMAT = "seedguide-rescan/1"
 BOX_MARGIN_MM = 30.0
-SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides from the fit (assumed)
+SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides of a seed (assumed)
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,12 @@ def _findings(scan: CtVolume, registration: Registration, kind: str, **seen: Any
     )
 
 
-def _sigma_mm(scan: CtVolume, registration: Registration, own_mm: float) -> float:
-    slice_mm = max(scan.grid.spacing_mm[2], scan.slice_thickness_mm)
-    parts = (own_mm, registration.expected_tre_mm, SLICE_SHARE * slice_mm)
+def _slice_mm(scan: CtVolume) -> float:
+    return max(scan.grid.spacing_mm[2], scan.slice_thickness_mm)
+
+
+def _sigma_mm(registration: Registration, own_mm: float, slice_part_mm: float) -> float:
+    parts = (own_mm, registration.expected_tre_mm, slice_part_mm)
     return round(float(np.sqrt(np.sum(np.square(parts)))), 3)
 
 
@@ -249,7 +252,7 @@ def _needles(
             rounded_point(plan_from_scan.apply(needle.tip_mm)),
             _rounded_direction(plan_from_scan.turn(needle.direction)),
             rounded_point(plan_from_scan.apply(needle.entry_mm)),
-            _sigma_mm(scan, registration, needle.sigma_mm),
+            _sigma_mm(registration, needle.sigma_mm, thickness_sigma_mm(_slice_mm(scan))),
             round(needle.shaft_hu),
         )
         for needle in result.found
@@ -276,7 +279,7 @@ def _seeds(
             None if seed.planned is None else numbers[seed.planned],
             rounded_point(plan_from_scan.apply(seed.centre_mm)),
             _rounded_direction(plan_from_scan.turn(seed.direction)),
-            _sigma_mm(scan, registration, own),
+            _sigma_mm(registration, own, SLICE_SHARE * _slice_mm(scan)),
         )
         for seed in found
     )

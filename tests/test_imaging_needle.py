@@ -14,7 +14,7 @@ from synthetic_ct import (
 )
 
 from imaging.deviation import deviation
-from imaging.needle import ExpectedNeedle, NeedleFindings, find_needles
+from imaging.needle import ExpectedNeedle, NeedleFindings, _unresolved_mm, find_needles, thickness_sigma_mm
 from planning.frame import Floats, angle_between_deg, unit
 from planning.volume import CtVolume, Grid
 
@@ -178,3 +178,33 @@ def test_the_same_scan_gives_the_same_answer(
     _, expected, ct = six
     one, other = find_needles(ct, expected), find_needles(ct, expected)
     assert [tuple(n.tip_mm) for n in one.found] == [tuple(n.tip_mm) for n in other.found]
+
+
+def test_thick_slices_cannot_decide_two_millimetres() -> None:
+    assert thickness_sigma_mm(1.25) < 0.2
+    assert thickness_sigma_mm(2.5) < 0.7
+    assert thickness_sigma_mm(3.0) >= 2.0  # CLINIC.md: 1.4-2.6 mm at 5 mm
+    sigmas = [thickness_sigma_mm(s) for s in (0.6, 1.25, 2.5, 3.0, 5.0, 8.0)]
+    assert sigmas == sorted(sigmas)
+
+
+@pytest.mark.parametrize(
+    ("direction", "pitch_mm", "slice_mm", "told_apart"),
+    [
+        ((1.0, 0.0, 0.0), 5.0, 1.25, True),
+        ((1.0, 0.0, 0.0), 5.0, 2.5, False),
+        ((1.0, 0.0, 0.0), 10.0, 2.5, True),
+        ((1.0, 0.0, 0.0), 10.0, 5.0, False),
+        ((0.0, 0.0, 1.0), 5.0, 5.0, True),  # each slice shows a dot for each
+    ],
+)
+def test_lying_neighbours_need_thin_slices_to_be_told_apart(
+    direction: tuple[float, ...], pitch_mm: float, slice_mm: float, told_apart: bool
+) -> None:
+    towards = np.array(direction)
+    one, other = (
+        ExpectedNeedle(name, np.array([0.0, y, 0.0]), towards, np.array([0.0, y, 0.0]) - 60.0 * towards)
+        for name, y in (("a", 0.0), ("b", pitch_mm))
+    )
+    assert _unresolved_mm(one, [one, other], slice_mm) == (0.0 if told_apart else pitch_mm)
+    assert _unresolved_mm(one, [one], slice_mm) == 0.0

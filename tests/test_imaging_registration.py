@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic_ct import TrueNeedle, add_needles, add_noise, anatomy_hu, grid_around, volume
 
-from imaging.registration import register
+from imaging.registration import _mean_variance, register
 from planning.frame import RigidTransform, unit
 from planning.volume import CtVolume
 
@@ -93,3 +93,10 @@ def test_a_scan_elsewhere_is_a_failure_that_is_told(reference: CtVolume) -> None
     assert not found.succeeded
     assert "cover" in found.reason
     assert found.expected_tre_mm == float("inf")
+
+
+def test_what_the_picture_leaves_open_grows_with_the_distance() -> None:
+    covariance = np.diag([0.01, 0.01, 0.01, 1e-4, 1e-4, 1e-4])
+    assert _mean_variance(covariance, np.zeros((1, 3))) == pytest.approx(0.03)
+    # 20 mm away two of the three turns move the point, 1e-4 rad2 x 400 mm2 each
+    assert _mean_variance(covariance, np.array([[0.0, 0.0, 20.0]])) == pytest.approx(0.03 + 0.08)
