@@ -110,8 +110,9 @@ def _halves_joined(rods: _Rods, partner: list[int | None]) -> tuple[_Rods, list[
     """Take a rod that nobody planned, side by side with a planned one, for the other half of one broad spot.
 
     A clipped, bloomed seed that lies in the image plane is broader than the model, and two parallel rods explain
-    it as well as one. A second seed of the same needle lies in line with the first, not beside it; seeds of two
-    needles are both planned. The joined place is the middle, weighted by brightness.
+    it as well as one. The joined place is the middle, weighted by brightness. A rod in line with a planned seed
+    and nearer than its length is no seed either, for two rigid seeds can't overlap: it is dropped. A second seed of the
+    same needle lies in line a whole length further on; seeds of two needles are both planned.
     """
     places = rods.places.copy()
     keep = np.ones(len(places), dtype=bool)
@@ -120,10 +121,11 @@ def _halves_joined(rods: _Rods, partner: list[int | None]) -> tuple[_Rods, list[
         for seed in planned:
             offset = rods.places[half] - rods.places[seed]
             along = abs(float(offset @ rods.directions[seed]))
-            if np.linalg.norm(offset) <= HALVES_MM and along <= HALVES_ALONG_MM:
-                weights = rods.heights[[half, seed]]
-                places[seed] = np.average(rods.places[[half, seed]], axis=0, weights=weights)
+            if np.linalg.norm(offset) <= HALVES_MM:
                 keep[half] = False
+                if along <= HALVES_ALONG_MM:
+                    weights = rods.heights[[half, seed]]
+                    places[seed] = np.average(rods.places[[half, seed]], axis=0, weights=weights)
                 break
     joined = _Rods(places[keep], rods.directions[keep], rods.heights[keep])
     return joined, [number for number, kept in zip(partner, keep, strict=True) if kept]

@@ -230,7 +230,7 @@ class Plan:
         if not edited and plan.content_hash != body.get("content_hash"):
             raise AskedWrongly(
                 f"{path}: the content was changed after the plan was made (hash differs); "
-                "run 'seedguide evaluate' on an edited plan first."
+                "make it anew with 'seedguide plan'."
             )
         return plan
 
