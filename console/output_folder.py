@@ -29,6 +29,8 @@ _OWN_FILES = (
     "report.html",
     "overview.png",
     "fault.txt",
+    "template.*",
+    "detected.json",
 )
 """What seedguide writes at the top of the folder. Below it: folders of DICOM files only."""
 
