@@ -1,7 +1,8 @@
 """The one loop: events in, commands out, each judged and written down before it leaves.
 
 The session joins procedure, interlocks, journal and drivers with three things from outside: a transport (bytes and
-time), an operator (people) and a scanner (CTs and what they show). One command at a time; no threads.
+time), an operator (people) and a scanner (CTs and what they show). One command at a time. People and scanner
+may be waited for aside (a thread) while both links are served; nothing else here knows threads.
 Order around every command: interlocks -> intention committed -> sent -> outcome committed.
 """
 
@@ -128,7 +129,7 @@ class Session:
                 else:
                     self._let_time_pass(None)
             self._come_to_rest()
-        except Exception:
+        except BaseException:  # Ctrl-C too
             self._stop_devices()  # nobody leads any more: what moves must not go on alone
             raise
 

@@ -46,7 +46,7 @@ class Port:
         """The descriptor to wait on, or None where there is none (rfc2217)."""
         try:
             return int(self._serial.fileno())
-        except (AttributeError, OSError, ValueError, NotImplementedError):
+        except (AttributeError, OSError, ValueError, NotImplementedError):  # how pyserial says "none"
             return None
 
     def read(self) -> bytes:
