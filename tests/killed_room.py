@@ -39,12 +39,14 @@ class Killing:
 
     def __init__(self, at: int | None) -> None:
         self.at, self.passed = at, 0
+        self.is_dead = False
         self.where: list[str] = []
 
     def point(self, where: str) -> None:
         self.passed += 1
         self.where.append(where)
         if self.passed == self.at:
+            self.is_dead = True
             raise Killed(where)
 
 
@@ -71,6 +73,8 @@ class KilledWires(VirtualTransport):
     killing: Killing
 
     def exchange(self) -> bool:
+        if self.killing.is_dead:
+            return False  # SIGKILL runs no handler: no stop byte leaves any more
         moved = False
         for driver, device in self._pairs:
             while True:
