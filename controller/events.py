@@ -28,7 +28,9 @@ class ProcedureStarted(Event):
 
 @dataclass(frozen=True)
 class ProcedureResumed(Event):
-    """A person let an interrupted procedure go on, after journal and devices were compared.
+    """A person let an interrupted or held procedure go on, after journal and devices were compared.
+
+    Made by ``recovery.compare`` alone. Held: it goes back to the state that it was held in.
 
     Attributes:
         is_answered: what became of the interrupted command is known and follows as an event of its own;
@@ -85,6 +87,24 @@ class OperatorDeclined(Event):
     number: int
     who: str
     reason: str
+
+
+@dataclass(frozen=True)
+class OperatorDecided(Event):
+    """A person decides what the table leaves to people.
+
+    Attributes:
+        kind: ``grant_attempts`` (while held: ``count`` more insertions and corrections of ``needle``).
+        who: who decided.
+        reason: in that person's words.
+        needle, count: what it is about; None and 0 where it is about no needle or number.
+    """
+
+    kind: str
+    who: str
+    reason: str
+    needle: str | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True)

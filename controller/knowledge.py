@@ -53,6 +53,7 @@ class NeedleStory:
         landings: where the tip was found, one per insertion on (about) the present path, newest last.
         is_new_path: withdrawn and aimed again since the last landing.
         off_target: the last judged scan asks for a correction.
+        attempts_granted: by a person, on top of the settings' ``max_attempts``.
     """
 
     plan: PlannedNeedle
@@ -68,6 +69,11 @@ class NeedleStory:
     off_target: bool = False
     seeds_delivered: int = 0
     last_z_um: int = 0
+    attempts_granted: int = 0
+
+    def attempts_allowed(self, settings: ProcedureSettings) -> int:
+        """Insertions and corrections before a person must decide (again)."""
+        return settings.max_attempts + self.attempts_granted
 
     @property
     def is_verified(self) -> bool:
@@ -138,6 +144,7 @@ class Knowledge:
     scan_is_usable: bool = True
     scan_problem: str = ""
     held_because: str = ""
+    held_in: str = ""
     judged: list[JudgedScan] = field(default_factory=list)
     message: str = ""
 

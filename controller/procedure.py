@@ -42,6 +42,7 @@ from controller.events import (
     DeviceFaulted,
     Event,
     OperatorConfirmed,
+    OperatorDecided,
     OperatorDeclined,
     ProcedureResumed,
     ProcedureStarted,
@@ -81,6 +82,7 @@ class Procedure:
         self._agenda: deque[Command] = deque()
         self._issued = 0
         self._pending: Command | None = None
+        self._interrupted: Command | None = None
         self._machine = Machine(
             model=self._steps,
             states=[State(name, on_enter=[self._fill_agenda]) for name in protocol.STATES],
@@ -111,8 +113,36 @@ class Procedure:
         return self._pending
 
     @property
+    def interrupted(self) -> Command | None:
+        """The command under way, or (HELD) the one that was under way or failed when the procedure was held.
+
+        Held after a CT: the CT that is taken when it goes on. What became of it is for ``recovery`` to find out.
+        """
+        return self._interrupted if self.is_held else self._pending
+
+    @property
+    def working_state(self) -> str:
+        """The state; in HELD the one it was held in, and goes back to."""
+        return self.known.held_in if self.is_held else self.state
+
+    @property
+    def is_held(self) -> bool:
+        """It waits for a person: ``ProcedureResumed`` takes it back, ``OperatorDecided`` changes what may follow.
+
+        ``ProcedureResumed`` may be made only from ``recovery.compare``'s verdict on ``replay`` of the journal and
+        a fresh ``look`` at the devices (which opens the rig's grip): what follows relies on both.
+        """
+        return self.state == "HELD"
+
+    @property
+    def is_ended(self) -> bool:
+        """Nothing takes it back."""
+        return self.state in protocol.ENDED
+
+    @property
     def is_over(self) -> bool:
-        return self.state in ("COMPLETED", "HELD", "STOPPED")
+        """It asks for nothing by itself any more: held or ended."""
+        return self.is_held or self.is_ended
 
     def expected_tips(self) -> dict[str, tuple[Floats, Floats]]:
         """For the scan's analysis: where each standing needle should be (tip, direction; plan's patient frame)."""
@@ -144,17 +174,23 @@ class Procedure:
 
     def handle(self, event: Event) -> tuple[Command, ...]:
         """Take in what happened; return what to do next (no command, or one)."""
+        if self.is_held and not isinstance(event, ProcedureResumed | OperatorDecided | StopPressed):
+            return ()  # what the devices still say is journaled; when it goes on they are asked
         answered = self._pending
         number = getattr(event, "number", None)
         if number is not None:
             if answered is None or answered.number != number:
                 return self._fire("fault_seen", f"an answer to command {number}, which is not under way")
             self._pending = None
+        if not self.is_held:
+            self._interrupted = answered
         match event:
             case ProcedureStarted():
                 return self._fire("procedure_started", f"started by {event.who}")
             case ProcedureResumed():
                 return self._resume(event)
+            case OperatorDecided():
+                return self._decide(event)
             case StopPressed():
                 return self._fire("stop_pressed", f"stopped by {event.who}")
             case DeviceFaulted():
@@ -178,24 +214,41 @@ class Procedure:
         return self._fire("fault_seen", f"{type(event).__name__} can't be understood here")
 
     def _resume(self, event: ProcedureResumed) -> tuple[Command, ...]:
-        """Go on where the journal ends; an answer that is known is awaited first."""
-        if self.is_over or self.state == "READY":
+        """Go on where the journal ends, or in the state it was held in; an answer that is known is awaited first."""
+        if self.is_ended or self.state == "READY":
             return self._fire("fault_seen", "nothing is there to be resumed")
-        again = None if event.is_answered else self._pending
+        interrupted = self.interrupted
+        again = None if event.is_answered else interrupted
         rest = resumption.agenda_after(
-            self.state, self.known, again, tuple(self._agenda), event, self._across, self._pose()
+            self.working_state, self.known, again, tuple(self._agenda), event, self._across, self._pose()
         )
+        self._pending = interrupted if event.is_answered else None
         self._agenda = deque(rest)
+        if self.is_held:
+            return self._fire("procedure_resumed", f"taken back by {event.who}")
         self.known.message = f"resumed by {event.who}"
-        if event.is_answered:
-            return ()
-        self._pending = None
         return self._next()
+
+    def _decide(self, event: OperatorDecided) -> tuple[Command, ...]:
+        """What a person decides while it is held; it goes on only when it is resumed."""
+        known = self.known
+        if not self.is_held:
+            known.message = f"{event.kind}: only while held (decided by {event.who})"
+            return ()
+        match event.kind:
+            case "grant_attempts" if event.needle in known.needles and event.count > 0:
+                known.needles[event.needle].attempts_granted += event.count
+                known.message = f"needle {event.needle}: {event.count} more attempts granted by {event.who}"
+            case _:
+                known.message = f"{event.kind} can't be decided here (by {event.who})"
+        return ()
 
     def _fire(self, trigger: str, message: str) -> tuple[Command, ...]:
         self.known.message = message
-        if self.is_over and trigger != "stop_pressed":
+        if self.is_over and trigger not in ("stop_pressed", "procedure_resumed"):
             return ()
+        if trigger == "procedure_resumed":
+            self.known.held_because = ""
         if trigger in ("fault_seen", "stop_pressed"):
             self.known.held_because = message
         taken = any(row.trigger == trigger and self.state in row.sources for row in protocol.TABLE)
@@ -222,6 +275,15 @@ class Procedure:
 
     def _fill_agenda(self, event: Any) -> None:
         known, state = self.known, event.transition.dest
+        if event.event.name == "procedure_resumed":
+            known.scans_in_round = 1
+            return
+        if state == "HELD":
+            known.held_in = event.transition.source
+            if event.event.name == "scan_judged":
+                kind = protocol.SCANNED_IN[known.held_in]
+                self._interrupted = RequestScan(0, known.scans + 1, kind, known.motion)
+            return
         self._agenda.clear()
         if state == event.transition.source:
             known.scans_in_round += 1
@@ -244,12 +306,8 @@ class Procedure:
                 self._insert_all()
             case "DELIVERING_SEEDS":
                 self._agenda.extend(agenda.deliver(known))
-            case "AWAITING_REFERENCE_SCAN":
-                self._agenda.append(RequestScan(0, known.scans + 1, "reference", known.motion))
-            case "AWAITING_NEEDLE_SCAN":
-                self._agenda.append(RequestScan(0, known.scans + 1, "needles", known.motion))
-            case "AWAITING_SEED_SCAN":
-                self._agenda.append(RequestScan(0, known.scans + 1, "seeds", known.motion))
+            case _ if state in protocol.SCANNED_IN:
+                self._agenda.append(RequestScan(0, known.scans + 1, protocol.SCANNED_IN[state], known.motion))
             case _:
                 pass
 
@@ -458,7 +516,7 @@ class Procedure:
             return False
         if found.verdict is Verdict.WITHIN:
             return True
-        used_up = story.attempt >= self.known.settings.max_attempts
+        used_up = story.attempt >= story.attempts_allowed(self.known.settings)
         return (used_up or stood_still) and found.total_mm <= self.known.settings.tolerance_mm
 
     def _why_held(self, message: str) -> str:
@@ -472,12 +530,12 @@ class Procedure:
                 "the reference needles don't agree on where the rig stands "
                 f"(residual {known.rig.residual_mm:.1f} mm); check how the template sits"
             )
-        spent = [s for s in known.off_target if s.attempt >= known.settings.max_attempts]
+        spent = [s for s in known.off_target if s.attempt >= s.attempts_allowed(known.settings)]
         if spent:
             told = ", ".join(
                 f"{s.plan.name} {s.deviation.total_mm:.1f} mm" for s in spent if s.deviation is not None
             )
-            return f"still off target after {known.settings.max_attempts} attempts: {told}"
+            return f"still off target after {max(s.attempt for s in spent)} attempts: {told}"
         return message
 
     # --- for the screen ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from controller.knowledge import Knowledge
 
@@ -36,9 +37,18 @@ STATES: dict[str, str] = {
 STEPS = tuple(name for name in STATES if name not in ("READY", "HELD", "STOPPED"))
 WORKING = tuple(name for name in STATES if name not in ("READY", "COMPLETED", "HELD", "STOPPED"))
 """The named set for stop and fault: every state in which something may be under way."""
+ENDED = ("COMPLETED", "STOPPED")
+"""Nothing follows. HELD is no end: a person may take it back."""
+SCANNED_IN: dict[str, Literal["reference", "needles", "seeds"]] = {
+    "AWAITING_REFERENCE_SCAN": "reference",
+    "AWAITING_NEEDLE_SCAN": "needles",
+    "AWAITING_SEED_SCAN": "seeds",
+}
+"""The states that wait for a CT, and of what."""
 
 TRIGGERS: dict[str, str] = {
     "procedure_started": "a person starts the procedure",
+    "procedure_resumed": "journal and devices were compared, and a person takes a held procedure back",
     "work_done": "everything the state asked for is done",
     "scan_judged": "a CT was analysed and every needle in it judged",
     "fault_seen": "a device, an interlock or a person says that it can't go on",
@@ -69,7 +79,16 @@ def rig_stands_where_needles_say(known: Knowledge) -> bool:
 
 def attempts_remain(known: Knowledge) -> bool:
     """Every needle that is off target may be corrected once more."""
-    return all(story.attempt < known.settings.max_attempts for story in known.off_target)
+    return all(story.attempt < story.attempts_allowed(known.settings) for story in known.off_target)
+
+
+def _held_in(state: str) -> Guard:
+    def guard(known: Knowledge) -> bool:
+        return known.held_in == state
+
+    guard.__name__ = f"it_was_held_in_{state}"
+    guard.__doc__ = f"It was held in {state}."
+    return guard
 
 
 @dataclass(frozen=True)
@@ -111,6 +130,8 @@ TABLE: tuple[Row, ...] = (
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (), "COMPLETED", "post-plan"),
     Row("fault_seen", WORKING, (), "HELD", "axes stopped; nothing retracted by itself"),
+    *(Row("procedure_resumed", ("HELD",), (_held_in(state),), state, STATES[state] + ", as far as it was")
+      for state in WORKING),
     Row("stop_pressed", (*WORKING, "READY", "HELD"), (), "STOPPED", "stop bytes have left before"),
 )  # fmt: skip
 

@@ -21,14 +21,20 @@ def render() -> str:
         "Drawn from `protocol.py` (`python -m controller.protocol_page`); not edited by hand.",
         "Source: Jiang et al. 2021, Front Oncol 11:645077.",
         "Rows of a trigger are tried from top to bottom; the first whose guards hold is taken.",
-        "From every working state `fault_seen` leads to HELD and `stop_pressed` to STOPPED (not drawn).",
+        "From every working state `fault_seen` leads to HELD and `stop_pressed` to STOPPED, and",
+        "`procedure_resumed` leads from HELD back (not drawn).",
+        "",
+        "**HELD is no end.** A person may grant further attempts (`OperatorDecided`), then take it back",
+        "(`ProcedureResumed`) to the state that it was held in: devices are connected and asked as after an",
+        "interruption (HAZARDS.md), what was under way is done again or its outcome adopted, and where a CT led to",
+        "the hold another CT comes first. What the devices say while it is held is journaled and changes nothing.",
         "",
         "```mermaid",
         "stateDiagram-v2",
         "    [*] --> READY",
     ]
     for row in protocol.TABLE:
-        if row.trigger in ("fault_seen", "stop_pressed"):
+        if row.trigger in ("fault_seen", "procedure_resumed", "stop_pressed"):
             continue
         label = row.trigger + (f" [{' and '.join(map(_words, row.guards))}]" if row.guards else "")
         lines += [f"    {source} --> {row.destination}: {label}" for source in row.sources]

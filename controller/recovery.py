@@ -104,8 +104,8 @@ def look(
         for told in asked(a.ReadLedger()):
             if isinstance(told, a.ApplicatorDone):
                 ledger = told.ledger
-        if isinstance(procedure.pending, DropSeed):
-            for told in asked(a.AskSeed(procedure.pending.seed)):
+        if isinstance(procedure.interrupted, DropSeed):
+            for told in asked(a.AskSeed(procedure.interrupted.seed)):
                 if isinstance(told, a.SeedOutcome):
                     outcome = told
                 elif isinstance(told, a.ApplicatorFailed | a.SeedInDoubt):
@@ -140,13 +140,15 @@ def _serve(
 def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     """The journal against the devices.  Pure."""
     procedure = replayed.procedure
-    known, pending = procedure.known, procedure.pending
+    known, pending = procedure.known, procedure.interrupted
     state, ledger = report.applicator, report.ledger
     told = [f"By the journal {len(known.seeds_delivered)} of {len(known.plan.seeds)} seeds are delivered."]
+    if procedure.is_held:
+        told.append(f"Held: {known.held_because}.")
     amiss = list(report.problems)
     if amiss:
         return Verdict(tuple(told), (*amiss, "Mend the connection, then resume again."))
-    delivering = known.ledger_begun and procedure.state == "DELIVERING_SEEDS"
+    delivering = known.ledger_begun and procedure.working_state == "DELIVERING_SEEDS"
     if state.estop_open:
         amiss.append("The e-stop is pressed: release it when it is safe, then resume again.")
     if state.latch not in _PLAIN_LATCHES:
@@ -183,7 +185,7 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     told.append(
         "Confirm that the patient has not moved, that nobody touched the needles, and that it may go on."
     )
-    is_checking = procedure.state == "CHECKING_DEVICES"
+    is_checking = procedure.working_state == "CHECKING_DEVICES"
     home = not at_home and not is_checking and not isinstance(pending, HomeApplicator)
     resumed = ProcedureResumed(
         who="",
@@ -197,7 +199,7 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
 
 def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
     """What the device has done of the interrupted command, if that can be told for certain."""
-    pending, outcome, ledger = replayed.procedure.pending, report.outcome, report.ledger
+    pending, outcome, ledger = replayed.procedure.interrupted, report.outcome, report.ledger
     if not replayed.was_intended:
         return None
     match pending:
@@ -224,7 +226,7 @@ def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
 def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | None) -> list[str]:
     """Journal and applicator must agree on every seed, but for the one whose outcome is adopted."""
     procedure = replayed.procedure
-    known, pending = procedure.known, procedure.pending
+    known, pending = procedure.known, procedure.interrupted
     state, ledger, outcome = report.applicator, report.ledger, report.outcome
     seeds = len(known.seeds_delivered) + isinstance(adopted, SeedDropped)
     left = 0 if known.cartridge_left is None else known.cartridge_left - isinstance(adopted, SeedDropped)
@@ -243,7 +245,7 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
             f"The applicator has intended {state.counter} seeds, the journal knows of {seeds}. {count} and look at a "
             "CT before anything moves."
         ]
-    is_closed = procedure.state == "AWAITING_SEED_SCAN" or isinstance(pending, EndLedger)
+    is_closed = procedure.working_state == "AWAITING_SEED_SCAN" or isinstance(pending, EndLedger)
     if ledger is None:
         return (
             []
@@ -270,7 +272,7 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
 def _places_amiss(replayed: Replayed, report: DeviceReport) -> list[str]:
     """The coupled needle stands where the journal left it, or on the way that was under way."""
     procedure = replayed.procedure
-    known, pending, z_um = procedure.known, procedure.pending, report.applicator.z_um
+    known, pending, z_um = procedure.known, procedure.interrupted, report.applicator.z_um
     if known.coupled is None:
         return []
     slack_um = round(known.settings.seed_agreement_mm * 1000)
@@ -285,7 +287,7 @@ def _places_amiss(replayed: Replayed, report: DeviceReport) -> list[str]:
 
 
 def _about(procedure: Procedure, adopted: Event | None, was_intended: bool) -> str:
-    pending = procedure.pending
+    pending = procedure.interrupted
     held = held_needle(procedure.known, pending)
     if isinstance(adopted, SeedDropped):
         return f"Seed {adopted.seed} was dropped and counted by the applicator; its outcome is taken over."

@@ -29,10 +29,10 @@ class Replayed:
     """A procedure out of its journal.
 
     Attributes:
-        procedure: as it stood; its ``pending`` command has no outcome in the journal.
-        was_intended: the intention of ``pending`` is in the journal, so that it may have left.
+        procedure: as it stood; its ``interrupted`` command has no outcome in the journal, or failed.
+        was_intended: the intention of ``interrupted`` is in the journal, so that it may have left.
         boot: the applicator's boot counter as last journaled, "" when it was never connected.
-        is_ended: the procedure came to its end.
+        is_ended: the procedure came to its end, or was held and not taken back.
         last_ns: the procedure's clock at the last record.
     """
 
@@ -77,8 +77,9 @@ def replay_records(records: Sequence[Record], plan: Plan, name: str) -> Replayed
         if record.kind == "event":
             if expected and not _may_be_missing(record, expected):
                 raise _differs(name, record, f"{expected[0][0]} was to follow: {_told(expected[0][1])}")
-            if procedure.is_over:  # only written down: nothing is decided any more
+            if procedure.is_ended:  # only written down: nothing is decided any more
                 continue
+            is_ended = False
             before = procedure.state
             event = event_of(record, name)
             commands = procedure.handle(event)
@@ -103,7 +104,7 @@ def replay_records(records: Sequence[Record], plan: Plan, name: str) -> Replayed
                 )
             was_intended = was_intended or (record.kind == "intention" and asked is not None)
     return Replayed(
-        procedure, was_intended and procedure.pending is not None, boot, is_ended, records[-1].t_ns
+        procedure, was_intended and procedure.interrupted is not None, boot, is_ended, records[-1].t_ns
     )
 
 

@@ -119,10 +119,12 @@ class Session:
         """Until the procedure is over. The journal is complete when this returns or raises.
 
         Args:
-            begin_with: what makes an interrupted procedure go on (``recovery``); none: it starts.
+            begin_with: what makes an interrupted or held procedure go on: decisions of a person, then what
+                ``recovery`` gives; none: it starts.
         """
-        self._inbox.extend(begin_with or (ProcedureStarted(self._operator.name),))
         try:
+            for event in begin_with or (ProcedureStarted(self._operator.name),):
+                self._take_in(event)
             while not self.procedure.is_over:
                 if self._inbox:
                     self._take_in(self._inbox.popleft())

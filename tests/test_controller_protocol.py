@@ -37,6 +37,9 @@ for _state in protocol.STATES:
     if _state not in ("READY", "COMPLETED", "HELD", "STOPPED"):
         SMOOTH[_state, "fault_seen"] = "HELD"
         SMOOTH[_state, "stop_pressed"] = "STOPPED"
+# Where it was held decides where it goes back to (each in test_controller_held.py); here in this state:
+HELD_IN = "DELIVERING_SEEDS"
+SMOOTH["HELD", "procedure_resumed"] = HELD_IN
 
 
 def set_known(known: Knowledge, case: str) -> None:
@@ -44,6 +47,7 @@ def set_known(known: Knowledge, case: str) -> None:
     first = next(iter(known.needles.values()))
     known.rig = RigEstimate(RigidTransform.identity(), 1.0, True)
     known.scans_in_round = 1
+    known.held_in = HELD_IN
     match case:
         case "off target":
             first.state, first.off_target, first.attempt = "in place", True, 1
