@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.applicator_mechanics import ApplicatorMechanics
-from simulator.patient import Patient
+from simulator.patient import ImpossibleMotionError, Patient
 from simulator.physics import ImpossibleByHandError
 from simulator.rig_mechanics import RigMechanics
 from simulator.scanner import ScanRequest, scan
@@ -30,7 +30,7 @@ class Theatre:
         """Do what is asked; ``{"done": true, ...}`` or ``{"done": false, "why": sentence}``."""
         try:
             answer = self._do(request)
-        except ImpossibleByHandError as problem:
+        except (ImpossibleByHandError, ImpossibleMotionError) as problem:
             return {"done": False, "why": str(problem)}
         return {"done": True, **(answer or {})}
 

@@ -7,13 +7,18 @@ import selectors
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from simulator.benchtop import HELP, Benchtop, FaultError, Plug, read_faults
+from simulator.applicator_mechanics import ApplicatorMechanics
+from simulator.benchtop import HELP, Benchtop, Plug
+from simulator.faults import FaultError, read_faults
+from simulator.patient import ImpossibleMotionError
+from simulator.physics import Template
 from simulator.requests import RequestFolder
 from simulator.theatre import Theatre
 
-ARGUMENTS = {"DEVICE": "rig", "AXIS": "z", "MM": "0.5", "SHARE": "0.01"}
+ARGUMENTS = {"DEVICE": "rig", "AXIS": "z", "MM": "0.5", "SHARE": "0.01", "N": "-1", "MS": "20"}
 
 
 def _with_arguments(fault: str) -> str:
@@ -100,3 +105,27 @@ def test_hands_and_scanner_answer_requests_in_the_folder(tmp_path: Path) -> None
     assert not _asked(tmp_path, requests, "0004-scan", {"do": "scan", "folder": "../else"})["done"]
     assert not _asked(tmp_path, requests, "0005-x", ["nothing"])["done"]
     assert not (tmp_path / "0001-old.answer.json").exists()
+
+
+class _NoNeedleInside:
+    """A patient in whom no needle stands, though the template thinks so."""
+
+    def insert(self, *_place: object) -> None:
+        pass
+
+    def true_tip_patient_mm(self, needle: str) -> list[float]:
+        raise ImpossibleMotionError(f"there is no needle {needle}")
+
+    def retract(self, needle: str, _distance_mm: float) -> None:
+        raise ImpossibleMotionError(f"there is no needle {needle}")
+
+
+@pytest.mark.parametrize("what", ["couple_applicator", "uncouple_applicator"])
+def test_what_matter_forbids_is_answered_in_a_sentence(what: str) -> None:
+    patient: Any = _NoNeedleInside()
+    template = Template(patient)
+    bench = Benchtop(1, applicator=ApplicatorMechanics(np.random.default_rng(1), template))
+    template.hold("N1", 0.0, 0.0, 60.0)
+    theatre = Theatre(patient, bench.rig_mechanics, bench.applicator_mechanics)
+    answer = theatre.handle({"do": what, "needle": "N1"})
+    assert answer == {"done": False, "why": "there is no needle N1"}
