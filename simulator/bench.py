@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from simulator.benchtop import LISTENING
 from simulator.doors import run_doors
 from simulator.error_population import ErrorPopulation
 from simulator.forked import Forked
@@ -29,7 +30,12 @@ def main(spec_path: Path) -> None:
         Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(**population), int(spec["seed"])
     )
     run_doors(
-        world.rig, world.applicator, Path(spec["folder"]), float(spec["speed"]), hands_of(world.theatre)
+        world.rig,
+        world.applicator,
+        Path(spec["folder"]),
+        float(spec["speed"]),
+        hands_of(world.theatre),
+        listens=lambda: world.applicator.board.state in LISTENING,
     )
 
 
