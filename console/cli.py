@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console.detect_command import detect
+from console.devices_command import devices
 from console.journal_command import journal, verify_journal
 from console.plan_command import plan
 from console.run_command import run
@@ -160,6 +161,7 @@ seedguide.add_command(detect)
 seedguide.add_command(plan)
 seedguide.add_command(template)
 seedguide.add_command(simulate)
+seedguide.add_command(devices)
 seedguide.add_command(run)
 seedguide.add_command(journal)
 seedguide.add_command(verify_journal)

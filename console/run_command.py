@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @click.command(
     help="Carry out PLAN (a plan.json) on the patient in CASE with the devices at the two ports: a device path, "
-    "socket://host:port or rfc2217://host:port. CTs are asked for, and taken, by files in --scans. --operator auto "
-    "is for simulated devices only. Ctrl-C stops both devices."
+    "socket://host:port or rfc2217://host:port; auto or auto:DIR takes the one port (in the folder DIR) where that "
+    "device answers. CTs are asked for, and taken, by files in --scans. --operator auto is for simulated devices "
+    "only. Ctrl-C stops both devices."
 )
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option(
@@ -87,6 +88,7 @@ def _carry_out(
 ) -> ProcedureResult:
     import numpy as np
 
+    from console.device_choice import chosen_ports
     from controller.aftermath import (
         ScanAnalyst,
         Stopwatch,
@@ -134,11 +136,12 @@ def _carry_out(
     rig = RigDriver(RigConfig())
     session_id = hashlib.sha256(secrets.token_bytes(16)).hexdigest()[:4].upper()
     applicator = ApplicatorDriver(ApplicatorConfig(settings.cartridge_capacity, 5000, 18), session_id)
+    ports, _ = chosen_ports(rig=chosen["rig_url"], applicator=chosen["applicator_url"])
     with ExitStack() as stack:
         ends: dict[str, tuple[RigDriver | ApplicatorDriver, Port]] = {}
         for name, driver in (("rig", rig), ("applicator", applicator)):
             try:
-                ends[name] = (driver, stack.enter_context(Port(chosen[f"{name}_url"])))
+                ends[name] = (driver, stack.enter_context(Port(ports[name])))
             except ValueError as problem:
                 raise AskedWrongly(f"the {name}: {problem}") from problem
         try:

@@ -10,6 +10,7 @@ import os
 from urllib.parse import urlsplit
 
 import serial
+from serial.tools import list_ports
 
 from drivers.fault import DeviceMisbehaved
 
@@ -23,21 +24,22 @@ class Port:
 
     Args:
         url: device path, ``socket://host:port`` or ``rfc2217://host:port``.
+        baud: bits per second of a serial line; says nothing on a socket.
 
     Raises:
         ValueError: the URL can't be opened; one sentence says why and what to do.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, baud: int = BAUD) -> None:
         _check(url)
         self.url = url
         self._unsent = bytearray()
         try:
             # No write_timeout: a short one raises under load and would kill whoever writes the stop byte.
             if "://" in url:
-                self._serial = serial.serial_for_url(url, baudrate=BAUD, timeout=0)
+                self._serial = serial.serial_for_url(url, baudrate=baud, timeout=0)
             else:
-                self._serial = serial.serial_for_url(url, baudrate=BAUD, timeout=0, exclusive=True)
+                self._serial = serial.serial_for_url(url, baudrate=baud, timeout=0, exclusive=True)
             self._flush()
         except (serial.SerialException, OSError, ValueError) as problem:
             raise ValueError(f"{url}: the port can't be opened ({_reason(problem)}).") from problem
@@ -101,6 +103,12 @@ class Port:
         for _ in range(16):  # what a socket holds already
             if not self._serial.read(LONGEST_READ):
                 break
+
+
+def ports_present() -> list[str]:
+    """Device paths of this machine's serial ports, in order; Bluetooth's are left alone."""
+    paths = [str(port.device) for port in list_ports.comports()]
+    return sorted(path for path in paths if "rfcomm" not in path.lower() and "bluetooth" not in path.lower())
 
 
 def _check(url: str) -> None:

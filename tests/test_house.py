@@ -44,6 +44,7 @@ MAY_TOUCH_IT = {
     "console/scans_command.py": {"time"},  # waits between two looks at a watched folder
     "console/live.py": {"time"},  # wall time per step
     "console/plan_command.py": {"time"},  # the time limit a person gave
+    "console/device_choice.py": {"secrets"},  # session ids that no earlier run had
     "console/run_command.py": {"time", "secrets"},  # a session id that no earlier run had
     "controller/aftermath.py": {"time"},  # wall time per step
     "controller/requests.py": {"time", "datetime.now"},  # waits for people and scanner in a folder
