@@ -130,6 +130,7 @@ class Knowledge:
     loaded: str | None = None
     carriage_z_mm: float | None = None
     across_for: str | None = None
+    across_mm: tuple[float, float] = (0.0, 0.0)
     coupled: str | None = None
     stylet_homed: bool = False
     retraction_homed: bool = False
@@ -165,6 +166,11 @@ class Knowledge:
     @property
     def carriage_is_home(self) -> bool:
         return self.carriage_z_mm is not None and self.carriage_z_mm <= self.settings.home_z_mm + 0.05
+
+    @property
+    def pose(self) -> RigidTransform:
+        """Best present knowledge of where the rig stands (patient from rig)."""
+        return self.plan.planned_patient_from_rig() if self.rig is None else self.rig.patient_from_rig
 
     def next_seed(self) -> int:
         """Number of the next seed to be delivered (1..n)."""

@@ -12,29 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from transitions import Machine, State
 
-from controller import agenda, protocol, resumption
-from controller.commands import (
-    AskOperator,
-    BeginLedger,
-    ClearLatch,
-    CloseGrip,
-    Command,
-    ConnectApplicator,
-    ConnectRig,
-    DeclareCartridge,
-    DropSeed,
-    EndLedger,
-    HomeApplicator,
-    HomeRig,
-    MoveAcross,
-    MoveDepth,
-    OpenGrip,
-    RequestScan,
-    RetractNeedle,
-)
+from controller import agenda, expectation, insertion, protocol, resumption
+from controller.commands import Command, DropSeed, RequestScan
 from controller.events import (
     CommandDone,
     CommandFailed,
@@ -51,14 +32,13 @@ from controller.events import (
     SeedDropped,
     StopPressed,
 )
-from controller.guidance import Landing, aim_rig_mm, estimate_rig
-from controller.interlocks import scan_belongs_to_plan
-from controller.knowledge import JudgedScan, Knowledge, NeedleStory, ProcedureSettings
-from controller.snapshot import NeedleStatus, Snapshot
-from imaging.deviation import Verdict, deviation
-from imaging.rescan import RescanFindings
-from planning.frame import Floats, RigidTransform
-from planning.plan import Plan, rounded_point
+from controller.judging import judge_scan, why_held
+from controller.knowledge import Knowledge, ProcedureSettings
+from controller.learning import learn, learn_seed, prepare
+from controller.picture import picture
+from controller.snapshot import Snapshot
+from planning.frame import Floats
+from planning.plan import Plan
 
 
 class _Steps:
@@ -145,30 +125,13 @@ class Procedure:
         return self.is_held or self.is_ended
 
     def expected_tips(self) -> dict[str, tuple[Floats, Floats]]:
-        """For the scan's analysis: where each standing needle should be (tip, direction; plan's patient frame)."""
-        pose = self._pose()
-        tips = {}
-        for story in self.known.inserted:
-            if story.aim_rig_mm is None:
-                continue
-            own = np.mean(story.offsets_rig_mm(pose) or [np.zeros(3)], axis=0)
-            tip = pose.apply(story.aim_rig_mm + own)
-            axis = story.landings[-1].found_direction if story.landings else pose.turn([0.0, 0.0, 1.0])
-            tips[story.plan.name] = (tip, axis)
-        return tips
+        return expectation.expected_tips(self.known)
 
     def expected_seeds(self) -> dict[int, tuple[Floats, Floats]]:
-        """Where each delivered seed should lie (centre, direction), from where its needle was last seen."""
-        seeds = {}
-        for story in self.known.needles.values():
-            last = story.landings[-1] if story.landings else None
-            tip = np.asarray(story.plan.tip_mm) if last is None else last.found_patient_mm
-            axis = story.plan.direction if last is None else last.found_direction
-            for seed in story.plan.seeds:
-                if seed.number in self.known.seeds_delivered:
-                    behind = seed.retraction_mm - self.known.plan.seed_length_mm / 2.0
-                    seeds[seed.number] = (tip - axis * behind, axis)
-        return seeds
+        return expectation.expected_seeds(self.known)
+
+    def snapshot(self, now_ns: int, *, rig: str = "", applicator: str = "") -> Snapshot:
+        return picture(self.known, self.state, self._pending, now_ns, rig=rig, applicator=applicator)
 
     # --- the one step -----------------------------------------------------------------------------------
 
@@ -205,11 +168,12 @@ class Procedure:
             case OperatorDeclined():
                 return self._fire("fault_seen", f"declined by {event.who}: {event.reason}")
             case SeedDropped() if isinstance(answered, DropSeed):
-                return self._seed_dropped(answered, event)
+                problem = learn_seed(self.known, answered, event)
+                return self._next() if problem is None else self._fire("fault_seen", problem)
             case ScanAnalysed() if isinstance(answered, RequestScan):
-                return self._scan_analysed(answered, event.findings)
+                return self._fire(*judge_scan(self.known, answered, event.findings))
             case CommandDone() | OperatorConfirmed() if answered is not None:
-                self._learn(answered)
+                learn(self.known, answered)
                 return self._next()
         return self._fire("fault_seen", f"{type(event).__name__} can't be understood here")
 
@@ -219,9 +183,7 @@ class Procedure:
             return self._fire("fault_seen", "nothing is there to be resumed")
         interrupted = self.interrupted
         again = None if event.is_answered else interrupted
-        rest = resumption.agenda_after(
-            self.working_state, self.known, again, tuple(self._agenda), event, self._across, self._pose()
-        )
+        rest = resumption.agenda_after(self.working_state, self.known, again, tuple(self._agenda), event)
         self._pending = interrupted if event.is_answered else None
         self._agenda = deque(rest)
         if self.is_held:
@@ -256,7 +218,7 @@ class Procedure:
             self.known.message = f"{message} (nothing to do in {self.state})"
             return ()
         if self.state == "HELD" and not self.known.held_because:
-            self.known.held_because = self._why_held(message)
+            self.known.held_because = why_held(self.known, message)
         return self._next()
 
     def _next(self) -> tuple[Command, ...]:
@@ -267,7 +229,7 @@ class Procedure:
             return self._fire("work_done", self.known.message)
         self._issued += 1
         command = replace(self._agenda.popleft(), number=self._issued)
-        self._prepare(command)
+        prepare(self.known, command)
         self._pending = command
         return (command,)
 
@@ -298,315 +260,15 @@ class Procedure:
                 for needle in known.plan.reference_needles:
                     story = known.needles[needle.name]
                     story.state = "at reference depth"
-                    self._insert(story)
+                    self._agenda.extend(insertion.insert_fresh(known, story))
             case "CORRECTING_REFERENCE_NEEDLES" | "CORRECTING_NEEDLES":
                 for story in known.off_target:
-                    self._correct(story)
+                    self._agenda.extend(insertion.correct(known, story))
             case "INSERTING_SEED_NEEDLES":
-                self._insert_all()
+                self._agenda.extend(insertion.insert_all(known))
             case "DELIVERING_SEEDS":
                 self._agenda.extend(agenda.deliver(known))
             case _ if state in protocol.SCANNED_IN:
                 self._agenda.append(RequestScan(0, known.scans + 1, protocol.SCANNED_IN[state], known.motion))
             case _:
                 pass
-
-    def _pose(self) -> RigidTransform:
-        """Best present knowledge of where the rig stands."""
-        rig = self.known.rig
-        return self.known.plan.planned_patient_from_rig() if rig is None else rig.patient_from_rig
-
-    def _insert(self, story: NeedleStory) -> None:
-        aim = aim_rig_mm(self._pose(), story.target_mm, [])
-        self._agenda.extend(agenda.insert(self.known, story, aim, self._pose()))
-
-    def _insert_all(self) -> None:
-        """The reference needles on to full depth on their own paths, then all others."""
-        for story in self.known.needles.values():
-            if story.state == "at reference depth":
-                story.state = "in place"
-                story.verified = None
-                story.first_deviation = None
-                story.attempt = 0
-                aim = aim_rig_mm(self._pose(), story.target_mm, story.offsets_rig_mm(self._pose()))
-                story.landings.clear()
-                self._agenda.extend(agenda.change_depth(self.known, story, float(aim[2])))
-            elif story.state == "planned":
-                story.state = "in place"
-                self._insert(story)
-
-    def _correct(self, story: NeedleStory) -> None:
-        """Depth alone by depth; a lateral error by another path."""
-        pose = self._pose()
-        found = story.deviation
-        assert found is not None
-        assert story.aim_rig_mm is not None
-        aim = aim_rig_mm(pose, story.target_mm, story.offsets_rig_mm(pose))
-        if found.lateral_mm + found.sigma_mm <= self.known.settings.tolerance_mm:
-            wanted = float(story.aim_rig_mm[2]) - found.depth_mm
-            self._agenda.extend(agenda.change_depth(self.known, story, round(wanted, 3)))
-        else:
-            self._agenda.extend(agenda.aim_again(self.known, story, aim, pose))
-
-    # --- what is known after (and, where in doubt, before) a command -------------------------------------
-
-    def _prepare(self, command: Command) -> None:
-        """What must count as having happened as soon as the command may have left."""
-        known = self.known
-        match command:
-            case CloseGrip(needle=name):
-                known.motion += 1
-                known.needles[name].moved = known.motion
-                known.needles[name].verified = None
-            case RequestScan():
-                known.scans = command.scan
-
-    def _learn(self, command: Command) -> None:
-        known = self.known
-        match command:
-            case AskOperator(task="confirm_time_out"):
-                known.confirmed_hash = known.plan_hash
-            case AskOperator(task="load_needle"):
-                known.loaded = command.needle
-            case AskOperator(task="couple_applicator"):
-                known.coupled = command.needle
-            case AskOperator(task="uncouple_applicator"):
-                if command.needle is not None:
-                    known.needles[command.needle].state = "delivered"
-                known.coupled = None
-            case HomeRig():
-                known.rig_homed, known.carriage_z_mm = True, known.settings.home_z_mm
-            case MoveAcross():
-                known.across_for = command.needle
-                if known.gripped is not None:
-                    self._aim(command.needle, x_mm=command.x_mm, y_mm=command.y_mm, new_path=True)
-                else:
-                    self._across = (command.x_mm, command.y_mm)
-            case CloseGrip():
-                known.gripped = command.needle
-                if known.loaded == command.needle:
-                    known.loaded = None
-                    x, y = self._across
-                    self._aim(command.needle, x_mm=x, y_mm=y, new_path=True)
-            case MoveDepth():
-                known.carriage_z_mm = command.z_mm
-                if known.gripped == command.needle:
-                    known.motion += 1
-                    known.needles[command.needle].moved = known.motion
-                    self._aim(command.needle, z_mm=command.z_mm)
-            case OpenGrip():
-                known.gripped = None
-                known.needles[command.needle].attempt += 1
-            case HomeApplicator(axis="stylet"):
-                known.stylet_homed = True
-            case HomeApplicator(axis="retraction"):
-                known.retraction_homed = True
-            case BeginLedger():
-                known.ledger_begun = True
-            case DeclareCartridge():
-                known.cartridge, known.cartridge_left = command.cartridge, command.count
-            case RetractNeedle():
-                known.needles[command.needle].last_z_um = command.z_um
-            case EndLedger():
-                known.cartridge_left = 0
-        known.message = _in_words(command)
-
-    _across: tuple[float, float] = (0.0, 0.0)
-
-    def _aim(
-        self,
-        name: str,
-        *,
-        x_mm: float | None = None,
-        y_mm: float | None = None,
-        z_mm: float | None = None,
-        new_path: bool = False,
-    ) -> None:
-        story = self.known.needles[name]
-        aim = np.zeros(3) if story.aim_rig_mm is None else story.aim_rig_mm.copy()
-        for axis, value in enumerate((x_mm, y_mm, z_mm)):
-            if value is not None:
-                aim[axis] = value
-        story.aim_rig_mm = aim
-        story.is_new_path = story.is_new_path or new_path
-
-    def _seed_dropped(self, command: DropSeed, event: SeedDropped) -> tuple[Command, ...]:
-        known = self.known
-        known.seed_intended = command.seed
-        if event.outcome != "PASS":
-            return self._fire(
-                "fault_seen",
-                f"seed {command.seed} in needle {command.needle}: {event.outcome}; count the seeds and look at a "
-                "CT before anything is cleared",
-            )
-        known.seeds_delivered.append(command.seed)
-        known.needles[command.needle].seeds_delivered += 1
-        if known.cartridge_left is not None:
-            known.cartridge_left -= 1
-        known.message = f"Seed {command.seed} dropped in needle {command.needle}"
-        return self._next()
-
-    # --- judging a scan ---------------------------------------------------------------------------------
-
-    def _scan_analysed(self, command: RequestScan, findings: RescanFindings) -> tuple[Command, ...]:
-        known = self.known
-        stranger = scan_belongs_to_plan(findings, known.plan)
-        if stranger is not None:
-            return self._fire("fault_seen", f"CT {command.scan} not used: {stranger}")
-        known.scan_is_usable, known.scan_problem, known.unseen = True, "", ()
-        for story in known.needles.values():
-            story.off_target = False
-        if not findings.registered:
-            known.scan_is_usable = False
-            known.scan_problem = (
-                f"the patient in it can't be matched with the planning CT ({findings.problem})"
-            )
-        elif command.kind != "seeds":
-            self._judge_needles(command, findings)
-        else:
-            known.judged.append(JudgedScan(command.scan, command.kind))
-            known.message = f"CT {command.scan}: {len(findings.seeds)} seeds seen"
-            return self._fire("scan_judged", known.message)
-        seen = f"CT {command.scan}: {len(known.off_target)} of {len(known.inserted)} needles to correct"
-        return self._fire("scan_judged", known.scan_problem or seen)
-
-    def _judge_needles(self, command: RequestScan, findings: RescanFindings) -> None:
-        known = self.known
-        found = {needle.name: needle for needle in findings.needles if needle.name is not None}
-        known.unseen = tuple(s.plan.name for s in known.inserted if s.plan.name not in found)
-        for story in known.inserted:
-            needle = found.get(story.plan.name)
-            if needle is None or story.aim_rig_mm is None:
-                continue
-            landing = Landing(story.aim_rig_mm, np.array(needle.tip_mm), np.array(needle.direction))
-            story.land(landing, known.settings.same_path_mm)
-            story.deviation = deviation(
-                story.target_mm,
-                story.plan.direction,
-                needle.tip_mm,
-                needle.direction,
-                needle.sigma_mm,
-                tolerance_mm=known.settings.tolerance_mm,
-            )
-            story.first_deviation = story.first_deviation or story.deviation
-            stood_still = story.verified is not None and story.verified >= story.moved
-            story.verified = command.motion if self._is_accepted(story, stood_still) else None
-            story.off_target = story.verified is None
-        landings = [story.landings[-1] for story in known.inserted if story.landings]
-        if command.kind == "reference" and landings:
-            known.rig = estimate_rig(known.plan.planned_patient_from_rig(), landings)
-        seen = [story for story in known.inserted if story.plan.name in found and story.deviation is not None]
-        known.judged.append(
-            JudgedScan(
-                command.scan,
-                command.kind,
-                tuple((s.plan.name, s.deviation) for s in seen if s.deviation is not None),
-                {s.plan.name: rounded_point(found[s.plan.name].tip_mm) for s in seen},
-                {s.plan.name: rounded_point(found[s.plan.name].direction) for s in seen},
-                tuple(s.plan.name for s in known.off_target),
-            )
-        )
-
-    def _is_accepted(self, story: NeedleStory, stood_still: bool) -> bool:
-        """Within is accepted. A tip that can't be told is corrected as long as attempts remain; after the last
-        one, or when it was accepted before and has not moved, its measured deviation decides: exactly the
-        tolerance is within."""
-        found = story.deviation
-        if found is None or found.verdict is Verdict.BEYOND:
-            return False
-        if found.verdict is Verdict.WITHIN:
-            return True
-        used_up = story.attempt >= story.attempts_allowed(self.known.settings)
-        return (used_up or stood_still) and found.total_mm <= self.known.settings.tolerance_mm
-
-    def _why_held(self, message: str) -> str:
-        known = self.known
-        if known.unseen:
-            return f"needles not seen in {known.scans_in_round} CTs: {', '.join(known.unseen)}"
-        if not known.scan_is_usable:
-            return f"no usable CT after {known.scans_in_round}: {known.scan_problem}"
-        if known.rig is not None and not known.rig.is_usable:
-            return (
-                "the reference needles don't agree on where the rig stands "
-                f"(residual {known.rig.residual_mm:.1f} mm); check how the template sits"
-            )
-        spent = [s for s in known.off_target if s.attempt >= s.attempts_allowed(known.settings)]
-        if spent:
-            told = ", ".join(
-                f"{s.plan.name} {s.deviation.total_mm:.1f} mm" for s in spent if s.deviation is not None
-            )
-            return f"still off target after {max(s.attempt for s in spent)} attempts: {told}"
-        return message
-
-    # --- for the screen ---------------------------------------------------------------------------------
-
-    def snapshot(self, now_ns: int, *, rig: str = "", applicator: str = "") -> Snapshot:
-        known = self.known
-        names = list(protocol.STEPS)
-        return Snapshot(
-            state=self.state,
-            step_index=names.index(self.state) if self.state in names else -1,
-            steps=tuple(protocol.STATES[name] for name in names),
-            needles=tuple(
-                NeedleStatus(
-                    name=story.plan.name,
-                    hole=story.plan.hole,
-                    is_reference=story.plan.is_reference,
-                    state="verified" if story.is_verified else story.state,
-                    attempt=story.attempt,
-                    first_deviation=story.first_deviation,
-                    deviation=story.deviation,
-                    seeds_delivered=story.seeds_delivered,
-                    seeds_planned=len(story.plan.seeds),
-                )
-                for story in known.needles.values()
-            ),
-            seeds_delivered=len(known.seeds_delivered),
-            seeds_planned=len(known.plan.seeds),
-            cartridge_left=known.cartridge_left,
-            rig=rig,
-            applicator=applicator,
-            waiting_for="" if self._pending is None else _in_words(self._pending),
-            virtual_time_s=now_ns / 1e9,
-            message=known.held_because or known.message,
-        )
-
-
-def _in_words(command: Command) -> str:
-    """What a command does, for a screen."""
-    match command:
-        case AskOperator():
-            return command.text
-        case ConnectRig():
-            return "Template rig connected and checked"
-        case HomeRig():
-            return "Template rig homed"
-        case MoveAcross():
-            return f"Guide over needle {command.needle}'s place"
-        case CloseGrip():
-            return f"Needle {command.needle} held"
-        case OpenGrip():
-            return f"Needle {command.needle} let go"
-        case MoveDepth() if command.in_tissue:
-            return f"Needle {command.needle} to depth {command.z_mm:.1f} mm"
-        case MoveDepth():
-            return f"Carriage to {command.z_mm:.1f} mm"
-        case ConnectApplicator():
-            return "Applicator connected and checked"
-        case HomeApplicator():
-            return f"Applicator: {command.axis} homed"
-        case ClearLatch():
-            return f"Applicator's latch {command.latch} cleared"
-        case BeginLedger():
-            return "Count of seeds opened"
-        case DeclareCartridge():
-            return f"Cartridge {command.cartridge} counted in: {command.count} seeds"
-        case RetractNeedle():
-            return f"Needle {command.needle} drawn back {command.z_um / 1000:.1f} mm"
-        case DropSeed():
-            return f"Seed {command.seed} in needle {command.needle}"
-        case EndLedger():
-            return "Count of seeds closed: every seed accounted for"
-        case RequestScan():
-            return f"CT {command.scan} ({command.kind})"
-    return type(command).__name__

@@ -25,7 +25,7 @@ from controller.commands import (
 )
 from controller.events import ProcedureResumed
 from controller.knowledge import Knowledge, NeedleStory
-from planning.frame import Floats, RigidTransform
+from planning.frame import Floats
 
 _BY_APPLICATOR = ("DELIVERING_SEEDS", "AWAITING_SEED_SCAN")
 """States in which the rig has no more to do; it is left alone."""
@@ -45,8 +45,6 @@ def agenda_after(
     interrupted: Command | None,
     agenda_left: Sequence[Command],
     event: ProcedureResumed,
-    across_mm: tuple[float, float],
-    patient_from_rig: RigidTransform,
 ) -> list[Command]:
     """The commands that remain, in order; ``known`` is brought up to what the interruption leaves of it.
 
@@ -54,7 +52,6 @@ def agenda_after(
         interrupted: the command under way, to be carried out (again); None when there was none or its outcome
             is known.
         agenda_left: what stood on the state's agenda behind it.
-        across_mm: where the guide was last sent with an open grip.
     """
     front: list[Command] = [] if event.latch == "NONE" else [ClearLatch(0, event.latch)]
     if event.home_applicator:
@@ -80,9 +77,9 @@ def agenda_after(
         tail = [c for c in left if _needle_of(c) == name]
         others = [c for c in left if _needle_of(c) != name]
         if held is not None:
-            front += _held_again(known, story, tail, event.carriage_z_mm, across_mm, patient_from_rig)
+            front += _held_again(known, story, tail, event.carriage_z_mm)
         else:
-            front += _begun_again(story, tail, across_mm)
+            front += _begun_again(story, tail, known.across_mm)
         left = others
     known.rig_homed, known.carriage_z_mm, known.across_for = False, None, None
     known.gripped = known.loaded = None
@@ -129,28 +126,26 @@ def _held_again(
     story: NeedleStory,
     tail: list[Command],
     carriage_z_mm: float | None,
-    across_mm: tuple[float, float],
-    patient_from_rig: RigidTransform,
 ) -> list[Command]:
     """A needle that was in the grip: where it stands is as the carriage tells, and no scan has seen it there."""
     name, aim = story.plan.name, story.aim_rig_mm
     known.motion += 1
     story.moved, story.verified = known.motion, None
-    x, y = (float(aim[0]), float(aim[1])) if aim is not None else across_mm
+    x, y = (float(aim[0]), float(aim[1])) if aim is not None else known.across_mm
     way = next((command for command in tail if isinstance(command, MoveAcross)), None)
     depths = [c.z_mm for c in tail if isinstance(c, MoveDepth) and c.in_tissue]
     z_target = depths[-1] if depths else (float(aim[2]) if aim is not None else 0.0)
     target: Floats = np.array([x, y, z_target] if way is None else [way.x_mm, way.y_mm, z_target])
     # As far behind the planned entry as the free approach ends before it: so far the tissue surely holds a needle.
-    held_from_mm = agenda.approach_z_mm(known, story, patient_from_rig) + 2.0 * known.settings.approach_mm
+    held_from_mm = agenda.approach_z_mm(known, story, known.pose) + 2.0 * known.settings.approach_mm
     if carriage_z_mm is None or carriage_z_mm < held_from_mm:
         story.aim_rig_mm, story.is_new_path = None, True
         text = f"Needle {name} out of the patient and of the guide, and laid aside. Confirm when it is out."
         out = AskOperator(0, "take_out_needle", text, needle=name)
-        return [out, *agenda.insert(known, story, target, patient_from_rig)]
+        return [out, *agenda.insert(known, story, target, known.pose)]
     story.aim_rig_mm = np.array([x, y, round(carriage_z_mm, 3)])
     if way is not None:
-        return agenda.aim_again(known, story, target, patient_from_rig)
+        return agenda.aim_again(known, story, target, known.pose)
     if abs(carriage_z_mm - z_target) <= _SAME_DEPTH_MM:
         story.attempt += 1
         return []

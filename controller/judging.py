@@ -1,0 +1,107 @@
+"""What a CT means: each needle within, beyond, or not to be told; the rig's pose; why it can't go on.
+
+Knows findings and what is known; moves nothing and decides no state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.commands import RequestScan
+from controller.guidance import Landing, estimate_rig
+from controller.interlocks import scan_belongs_to_plan
+from controller.knowledge import JudgedScan, Knowledge, NeedleStory
+from imaging.deviation import Verdict, deviation
+from imaging.rescan import RescanFindings
+from planning.plan import rounded_point
+
+
+def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings) -> tuple[str, str]:
+    """Take in what a CT of this patient shows; the trigger that follows, and why, in words."""
+    stranger = scan_belongs_to_plan(findings, known.plan)
+    if stranger is not None:
+        return "fault_seen", f"CT {command.scan} not used: {stranger}"
+    known.scan_is_usable, known.scan_problem, known.unseen = True, "", ()
+    for story in known.needles.values():
+        story.off_target = False
+    if not findings.registered:
+        known.scan_is_usable = False
+        known.scan_problem = f"the patient in it can't be matched with the planning CT ({findings.problem})"
+    elif command.kind != "seeds":
+        _judge_needles(known, command, findings)
+    else:
+        known.judged.append(JudgedScan(command.scan, command.kind))
+        known.message = f"CT {command.scan}: {len(findings.seeds)} seeds seen"
+        return "scan_judged", known.message
+    seen = f"CT {command.scan}: {len(known.off_target)} of {len(known.inserted)} needles to correct"
+    return "scan_judged", known.scan_problem or seen
+
+
+def _judge_needles(known: Knowledge, command: RequestScan, findings: RescanFindings) -> None:
+    found = {needle.name: needle for needle in findings.needles if needle.name is not None}
+    known.unseen = tuple(s.plan.name for s in known.inserted if s.plan.name not in found)
+    for story in known.inserted:
+        needle = found.get(story.plan.name)
+        if needle is None or story.aim_rig_mm is None:
+            continue
+        landing = Landing(story.aim_rig_mm, np.array(needle.tip_mm), np.array(needle.direction))
+        story.land(landing, known.settings.same_path_mm)
+        story.deviation = deviation(
+            story.target_mm,
+            story.plan.direction,
+            needle.tip_mm,
+            needle.direction,
+            needle.sigma_mm,
+            tolerance_mm=known.settings.tolerance_mm,
+        )
+        story.first_deviation = story.first_deviation or story.deviation
+        stood_still = story.verified is not None and story.verified >= story.moved
+        story.verified = command.motion if _is_accepted(known, story, stood_still) else None
+        story.off_target = story.verified is None
+    landings = [story.landings[-1] for story in known.inserted if story.landings]
+    if command.kind == "reference" and landings:
+        known.rig = estimate_rig(known.plan.planned_patient_from_rig(), landings)
+    seen = [story for story in known.inserted if story.plan.name in found and story.deviation is not None]
+    known.judged.append(
+        JudgedScan(
+            command.scan,
+            command.kind,
+            tuple((s.plan.name, s.deviation) for s in seen if s.deviation is not None),
+            {s.plan.name: rounded_point(found[s.plan.name].tip_mm) for s in seen},
+            {s.plan.name: rounded_point(found[s.plan.name].direction) for s in seen},
+            tuple(s.plan.name for s in known.off_target),
+        )
+    )
+
+
+def _is_accepted(known: Knowledge, story: NeedleStory, stood_still: bool) -> bool:
+    """Within is accepted. A tip that can't be told is corrected as long as attempts remain; after the last
+    one, or when it was accepted before and has not moved, its measured deviation decides: exactly the
+    tolerance is within."""
+    found = story.deviation
+    if found is None or found.verdict is Verdict.BEYOND:
+        return False
+    if found.verdict is Verdict.WITHIN:
+        return True
+    used_up = story.attempt >= story.attempts_allowed(known.settings)
+    return (used_up or stood_still) and found.total_mm <= known.settings.tolerance_mm
+
+
+def why_held(known: Knowledge, message: str) -> str:
+    """Why the table led to HELD after a CT, in words."""
+    if known.unseen:
+        return f"needles not seen in {known.scans_in_round} CTs: {', '.join(known.unseen)}"
+    if not known.scan_is_usable:
+        return f"no usable CT after {known.scans_in_round}: {known.scan_problem}"
+    if known.rig is not None and not known.rig.is_usable:
+        return (
+            "the reference needles don't agree on where the rig stands "
+            f"(residual {known.rig.residual_mm:.1f} mm); check how the template sits"
+        )
+    spent = [s for s in known.off_target if s.attempt >= s.attempts_allowed(known.settings)]
+    if spent:
+        told = ", ".join(
+            f"{s.plan.name} {s.deviation.total_mm:.1f} mm" for s in spent if s.deviation is not None
+        )
+        return f"still off target after {max(s.attempt for s in spent)} attempts: {told}"
+    return message

@@ -1,0 +1,121 @@
+"""What is known after (and, where in doubt, before) a command.  The only place where an answer becomes knowledge."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.commands import (
+    AskOperator,
+    BeginLedger,
+    CloseGrip,
+    Command,
+    DeclareCartridge,
+    DropSeed,
+    EndLedger,
+    HomeApplicator,
+    HomeRig,
+    MoveAcross,
+    MoveDepth,
+    OpenGrip,
+    RequestScan,
+    RetractNeedle,
+)
+from controller.events import SeedDropped
+from controller.knowledge import Knowledge
+from controller.wording import in_words
+
+
+def prepare(known: Knowledge, command: Command) -> None:
+    """What must count as having happened as soon as the command may have left."""
+    match command:
+        case CloseGrip(needle=name):
+            known.motion += 1
+            known.needles[name].moved = known.motion
+            known.needles[name].verified = None
+        case RequestScan():
+            known.scans = command.scan
+
+
+def learn(known: Knowledge, command: Command) -> None:
+    """A command was carried out."""
+    match command:
+        case AskOperator(task="confirm_time_out"):
+            known.confirmed_hash = known.plan_hash
+        case AskOperator(task="load_needle"):
+            known.loaded = command.needle
+        case AskOperator(task="couple_applicator"):
+            known.coupled = command.needle
+        case AskOperator(task="uncouple_applicator"):
+            if command.needle is not None:
+                known.needles[command.needle].state = "delivered"
+            known.coupled = None
+        case HomeRig():
+            known.rig_homed, known.carriage_z_mm = True, known.settings.home_z_mm
+        case MoveAcross():
+            known.across_for = command.needle
+            if known.gripped is not None:
+                _aim(known, command.needle, x_mm=command.x_mm, y_mm=command.y_mm, new_path=True)
+            else:
+                known.across_mm = (command.x_mm, command.y_mm)
+        case CloseGrip():
+            known.gripped = command.needle
+            if known.loaded == command.needle:
+                known.loaded = None
+                x, y = known.across_mm
+                _aim(known, command.needle, x_mm=x, y_mm=y, new_path=True)
+        case MoveDepth():
+            known.carriage_z_mm = command.z_mm
+            if known.gripped == command.needle:
+                known.motion += 1
+                known.needles[command.needle].moved = known.motion
+                _aim(known, command.needle, z_mm=command.z_mm)
+        case OpenGrip():
+            known.gripped = None
+            known.needles[command.needle].attempt += 1
+        case HomeApplicator(axis="stylet"):
+            known.stylet_homed = True
+        case HomeApplicator(axis="retraction"):
+            known.retraction_homed = True
+        case BeginLedger():
+            known.ledger_begun = True
+        case DeclareCartridge():
+            known.cartridge, known.cartridge_left = command.cartridge, command.count
+        case RetractNeedle():
+            known.needles[command.needle].last_z_um = command.z_um
+        case EndLedger():
+            known.cartridge_left = 0
+    known.message = in_words(command)
+
+
+def _aim(
+    known: Knowledge,
+    name: str,
+    *,
+    x_mm: float | None = None,
+    y_mm: float | None = None,
+    z_mm: float | None = None,
+    new_path: bool = False,
+) -> None:
+    story = known.needles[name]
+    aim = np.zeros(3) if story.aim_rig_mm is None else story.aim_rig_mm.copy()
+    for axis, value in enumerate((x_mm, y_mm, z_mm)):
+        if value is not None:
+            aim[axis] = value
+    story.aim_rig_mm = aim
+    story.is_new_path = story.is_new_path or new_path
+
+
+def learn_seed(known: Knowledge, command: DropSeed, event: SeedDropped) -> str | None:
+    """The applicator told a seed's outcome; what is amiss with it, in words, or None."""
+    known.seed_intended = command.seed
+    if event.outcome != "PASS":
+        return (
+            f"seed {command.seed} in needle {command.needle}: {event.outcome}; count the seeds and look at a "
+            "CT before anything is cleared"
+        )
+    known.seeds_delivered.append(command.seed)
+    known.needles[command.needle].seeds_delivered += 1
+    if known.cartridge_left is not None:
+        known.cartridge_left -= 1
+    known.message = f"Seed {command.seed} dropped in needle {command.needle}"
+    return None
