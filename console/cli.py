@@ -102,6 +102,9 @@ def seedguide() -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
+@click.option(
+    "--faults", metavar="FILE", type=click.Path(path_type=Path), help="What goes wrong: simulator/FAULTS.md."
+)
 def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:
     """Take the folder, play the procedure, and give the folder back if the input was bad."""
     from console.output_folder import OutputFolder
@@ -136,6 +139,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     from console.summary import print_summary
     from planning.site_protocol import load_site_protocol
     from simulator.rehearsal import rehearse as play
+    from controller.advice import what_to_do
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ProcedureView(screen, quiet=quiet) as view:
@@ -146,7 +150,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
         result.seconds["report"] = time.perf_counter() - started_s
     print_summary(screen, result, goals, report)
     if result.status == "held":
-        _say(f"held: {result.reason}")
+        _say(f"held: {result.reason.removesuffix('.')}. {what_to_do(result.reason)}")
     return int(exit_status(result, goals))
 
 

@@ -30,7 +30,7 @@ from planning.refusal import AskedWrongly
 @click.option("--tcp", is_flag=True, help="TCP ports on this machine instead of pseudo-terminals.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.1, 100))
 @click.option(
-    "--faults", metavar="FILE", type=click.Path(path_type=Path), help="TOML; see simulator/DEVICES.md."
+    "--faults", metavar="FILE", type=click.Path(path_type=Path), help="TOML; see simulator/FAULTS.md."
 )
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance.")
 def simulate(

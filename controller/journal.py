@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +83,8 @@ class Journal:
         self._number, self._previous = number, previous
         self._last_ns, self._ahead_ns = last_ns, 0
         self._is_first = True
+        self.listener: Callable[[Record], None] = lambda _record: None
+        """Gets each record once it is on disk; must not raise."""
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -119,6 +121,7 @@ class Journal:
             ) from problem
         record = Record(number, t_ns, kind, body, self._previous, digest)
         self._number, self._previous, self._last_ns = number, digest, t_ns
+        self.listener(record)
         return record
 
     @property

@@ -5,47 +5,24 @@ Faults are words, the same from a file and from a keyboard: see ``HELP`` and DEV
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from simulator.applicator_firmware import ApplicatorFirmware
 from simulator.applicator_mechanics import ApplicatorMechanics
-from simulator.cable import PERFECT, Cable, Faults
+from simulator.cable import PERFECT, Cable
+from simulator.faults import DEVICE_HELP, FaultError, checked_words
 from simulator.grbl_firmware import GrblFirmware
 from simulator.nonvolatile import NonVolatile
 from simulator.physics import Template
 from simulator.power import Powered
 from simulator.rig_mechanics import RigMechanics
 
-DEVICES = ("rig", "applicator")
 LISTENING = ("HOMING", "MOVING", "ARMED", "FIRING")
 """States of the applicator in which its watchdog runs."""
-HELP = {
-    "jam": "the next stroke of the stylet blocks",
-    "clear": "a person clears the seeds' path",
-    "empty": "the next stroke takes no seed",
-    "double": "the next stroke takes two seeds",
-    "estop": "the e-stop loop opens",
-    "estop off": "the e-stop loop closes",
-    "reset DEVICE": "brown-out: off and on again",
-    "lose rig AXIS MM": "the load of axis x, y or z slips by this much, once",
-    "lose applicator MM": "the retraction carriage slips behind its motor, once",
-    "stall rig AXIS": "the motor of axis x, y or z hums and does not turn",
-    "free rig AXIS": "it turns again",
-    "noise DEVICE SHARE": "this share of the bytes arrives with a bit turned, and as many are lost",
-    "silence DEVICE": "nothing gets through the cable",
-    "mend DEVICE": "the cable is perfect again",
-    "unplug DEVICE": "the port is gone",
-    "refuse DEVICE": "no new connection",
-    "plug DEVICE": "the port is there again",
-}
-
-
-class FaultError(ValueError):
-    """A fault that can't be understood; one sentence says why."""
+HELP = DEVICE_HELP
 
 
 @dataclass(frozen=True)
@@ -103,7 +80,7 @@ class Benchtop:
 
     def do(self, words: str, now_ns: int) -> Plug | None:
         """Let the fault happen. Raises FaultError: words that ``HELP`` does not know."""
-        match words.lower().split():
+        match checked_words(words):
             case ["jam"]:
                 self.applicator_mechanics.jam_next()
             case ["clear"]:
@@ -112,65 +89,48 @@ class Benchtop:
                 self.applicator_mechanics.push_nothing_next()
             case ["double"]:
                 self.applicator_mechanics.take_two_next()
+            case ["miscount", by]:
+                self.applicator_mechanics.miscount_cartridge(int(float(by)))
+            case ["blind" | "sees" as what]:
+                self.applicator_mechanics.is_sensor_stuck = what == "blind"
             case ["estop"]:
                 self.applicator_mechanics.set_estop(True, now_ns)
             case ["estop", "off"]:
                 self.applicator_mechanics.set_estop(False, now_ns)
-            case ["reset", device] if device in DEVICES:
+            case ["reset", device]:
                 self._power[device].brown_out(now_ns)
-            case ["lose", "rig", axis, way] if axis in ("x", "y", "z"):
-                self.rig_mechanics.lose_steps("xyz".index(axis), _number(way))
+            case ["lose", "rig", axis, way]:
+                self.rig_mechanics.lose_steps("xyz".index(axis), float(way))
             case ["lose", "applicator", way]:
-                self.applicator_mechanics.lose_steps_z(_number(way), now_ns)
-            case ["stall" | "free" as what, "rig", axis] if axis in ("x", "y", "z"):
+                self.applicator_mechanics.lose_steps_z(float(way), now_ns)
+            case ["stick" | "free" as what, "applicator"]:
+                self.applicator_mechanics.stick_z(what == "stick", now_ns)
+            case ["stall" | "free" as what, "rig", axis]:
                 self.rig_mechanics.stall("xyz".index(axis), what == "stall")
-            case ["noise", device, share] if device in DEVICES and 0.0 <= _number(share) <= 1.0:
-                faults = Faults(flip=_number(share), loss=_number(share))
-                self.cables[device].down.faults = self.cables[device].up.faults = faults
-            case ["silence", device] if device in DEVICES:
+            case ["press" | "release" as what, "rig", axis]:
+                self.rig_mechanics.push_switch("xyz".index(axis), what == "press")
+            case ["break" | "repair" as what, "rig", axis]:
+                self.rig_mechanics.break_switch("xyz".index(axis), what == "break")
+            case ["noise" | "loss" | "flips" | "duplicates" | "delay" as what, device, much]:
+                self._spoil(device, what, float(much))
+            case ["silence", device]:
                 self.cables[device].cut()
-            case ["mend", device] if device in DEVICES:
+            case ["mend", device]:
                 self.cables[device].mend()
                 self.cables[device].down.faults = self.cables[device].up.faults = PERFECT
-            case ["unplug" | "refuse" | "plug" as action, device] if device in DEVICES:
+            case ["unplug" | "refuse" | "plug" as action, device]:
                 return Plug(device, action)
             case _:
-                raise FaultError(f"'{words}' is no fault; known are: {', '.join(HELP)}.")
+                raise FaultError(f"'{words}' needs a procedure: it can't be done on the bench alone.")
         return None
 
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise FaultError(f"'{text}' is not a number.") from None
-    if not np.isfinite(number):
-        raise FaultError(f"'{text}' is not a finite number.")
-    return number
-
-
-def read_faults(path: Path) -> list[tuple[float, str]]:
-    """When (s of the devices' time) and what, in order, from ``[[fault]]`` tables with ``at_s`` and ``do``.
-
-    Raises:
-        FaultError: not readable, not TOML, or a fault that isn't one; one sentence.
-    """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("fault", [])
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
-        raise FaultError(f"{path}: can't be read as TOML ({problem}).") from problem
-    if not isinstance(tables, list) or not tables:
-        raise FaultError(f"{path}: holds no [[fault]] table with at_s and do.")
-    faults = []
-    for place, table in enumerate(tables, 1):
-        if not isinstance(table, dict) or set(table) != {"at_s", "do"}:
-            raise FaultError(f"{path}: fault {place} needs exactly at_s and do.")
-        at_s, words = table["at_s"], table["do"]
-        if isinstance(at_s, bool) or not isinstance(at_s, int | float) or at_s < 0:
-            raise FaultError(f"{path}: fault {place}: at_s is a time in s, 0 or more.")
-        try:
-            Benchtop(0).do(str(words), 0)
-        except FaultError as problem:
-            raise FaultError(f"{path}: fault {place}: {problem}") from problem
-        faults.append((float(at_s), str(words)))
-    return sorted(faults, key=lambda fault: fault[0])
+    def _spoil(self, device: str, what: str, much: float) -> None:
+        changes: dict[str, dict[str, Any]] = {
+            "noise": {"flip": much, "loss": much},
+            "loss": {"loss": much},
+            "flips": {"flip": much},
+            "duplicates": {"duplicate": much},
+            "delay": {"delay_ns": (0, round(much * 1e6))},
+        }
+        for lane in (self.cables[device].down, self.cables[device].up):
+            lane.faults = replace(lane.faults, **changes[what])

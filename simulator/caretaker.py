@@ -9,15 +9,17 @@ import termios
 import time
 import tty
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from simulator.benchtop import HELP, Benchtop, FaultError
+from simulator.benchtop import HELP, Benchtop, Plug
 from simulator.doors import Door
+from simulator.faults import Fault, FaultError
+from simulator.faults_director import Director
 from simulator.physics import ImpossibleByHandError
 
 _TABLE_EVERY_S = 0.25
@@ -27,10 +29,11 @@ class Caretaker:
     """The keyboard, the clock of faults and the table: whoever looks after a bench."""
 
     def __init__(
-        self, bench: Benchtop, doors: dict[str, Door], schedule: list[tuple[float, str]], urls: dict[str, str]
+        self, bench: Benchtop, doors: dict[str, Door], faults: Sequence[Fault], urls: dict[str, str]
     ) -> None:
         self._bench, self._doors, self._urls = bench, doors, urls
-        self._schedule = deque(schedule)
+        self._director = Director(faults, self._by_file)
+        self._selector: selectors.BaseSelector | None = None
         self._news: deque[str] = deque(maxlen=6)
         self._typed = ""
         self._next_s = 0.0
@@ -80,8 +83,8 @@ class Caretaker:
         return True
 
     def turn(self, selector: selectors.BaseSelector, now_ns: int) -> bool:
-        while self._schedule and self._schedule[0][0] * 1e9 <= now_ns:
-            self._do(self._schedule.popleft()[1], selector, now_ns)
+        self._selector = selector
+        self._director.wake(now_ns)
         if self._is_live and time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _TABLE_EVERY_S
             self._live.update(self._table(now_ns), refresh=True)
@@ -92,6 +95,11 @@ class Caretaker:
 
     def close(self) -> None:
         self._open.close()
+
+    def _by_file(self, words: str, now_ns: int) -> Plug | None:
+        assert self._selector is not None
+        self._do(words, self._selector, now_ns)
+        return None  # the doors have done it
 
     def _do(self, words: str, selector: selectors.BaseSelector, now_ns: int) -> None:
         if words == "help":

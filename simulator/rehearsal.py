@@ -13,22 +13,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from controller.advice import what_to_do
 from controller.aftermath import ScanAnalyst, Stopwatch, count_in_journal, post_plan, rounds_of, scan_range_mm
-from controller.commands import AskOperator, RequestScan
+from controller.answers import Answers
+from controller.commands import APPLICATOR_COMMANDS, RIG_COMMANDS, AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
-from controller.journal import Journal
+from controller.journal import Journal, Record
 from controller.knowledge import ProcedureSettings
 from controller.ports import Aside, PortTransport
 from controller.procedure import Procedure
+from controller.protocol import STATES
 from controller.result import DoseResult, ProcedureResult, Progress
-from controller.session import Session
+from controller.session import Operator, Scanner, Session
 from controller.snapshot import Snapshot
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
@@ -40,17 +43,22 @@ from planning.dicom import Case, read_case
 from planning.plan import Plan, rounded_point
 from planning.plan_folder import insertion_day, write_plan_folder
 from planning.planner import make_plan
+from planning.refusal import AskedWrongly
 from planning.site_protocol import load_site_protocol
 from planning.sources import load_source
-from simulator.applicator_firmware import ApplicatorFirmware
+from simulator.benchtop import Benchtop
+from simulator.cable import Endpoint
 from simulator.error_population import ErrorPopulation
-from simulator.grbl_firmware import GrblFirmware
+from simulator.faults import Fault, FaultError, read_faults
+from simulator.faults_director import Director, on_bench
 from simulator.world import World
 
 SCAN_TAKES_S = 120.0
 """From the request of a CT to its analysis, on the procedure's clock (assumed)."""
 HANDS_TAKE_S = {"confirm_time_out": 60.0, "seat_cartridge": 20.0, "couple_applicator": 15.0}
 """How long people take for what they are asked (assumed); 8 s for anything else."""
+NOBODY_ANSWERS_S = 600.0
+"""A question that nobody answers for so long is answered with no (assumed)."""
 CARTRIDGE_CAPACITY, DETENT_UM, GAUGE = 15, 5000, 18
 """Of the simulated applicator (assumed; published capacities are 15 and 20)."""
 
@@ -73,6 +81,7 @@ class RehearsalOptions:
     max_attempts: int = 5
     setup_error_mm: float | None = None
     population: ErrorPopulation | None = None
+    faults: Path | None = None
 
 
 class VirtualTransport:
@@ -80,12 +89,14 @@ class VirtualTransport:
 
     def __init__(
         self,
-        rig: tuple[RigDriver, GrblFirmware],
-        applicator: tuple[ApplicatorDriver, ApplicatorFirmware],
+        rig: tuple[RigDriver, Endpoint],
+        applicator: tuple[ApplicatorDriver, Endpoint],
         start_ns: int = 0,
+        director: Director | None = None,
     ) -> None:
         self._pairs: tuple[tuple[Any, Any], ...] = (rig, applicator)
         self._now_ns = start_ns
+        self._director = director
 
     def now_ns(self) -> int:
         return self._now_ns
@@ -106,18 +117,94 @@ class VirtualTransport:
         return moved
 
     def lost(self) -> list[tuple[str, str]]:
-        return []
+        return [] if self._director is None else self._director.lost()
 
     def wait(self, wake_ns: int | None) -> None:
         wakes = [device.next_wake() for _, device in self._pairs]
+        if self._director is not None:
+            wakes.append(self._director.next_wake())
         due = [wake for wake in (*wakes, wake_ns) if wake is not None]
         if not due:
             raise RuntimeError("deadlock: nobody in the simulated world waits for anything")
         self._now_ns = max(self._now_ns, min(due))
+        if self._director is not None:
+            self._director.wake(self._now_ns)
         for _, device in self._pairs:
             wake = device.next_wake()
             if wake is not None and wake <= self._now_ns:
                 device.wake(self._now_ns)
+
+
+class FaultyOperator:
+    """People who do wrong when the director says so; otherwise ``people`` as they are."""
+
+    is_automatic = True
+
+    def __init__(self, people: Operator, director: Director) -> None:
+        self._people, self._director, self.name = people, director, people.name
+        self.told: list[str] = []
+        """What answers that did not count were told."""
+        self._answers = Answers()
+
+    def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
+        self._answers.ask(command)
+        match (self._director.for_operator() or "").split():
+            case ["silent"]:
+                why = f"nobody answered for {NOBODY_ANSWERS_S:.0f} s"
+                return self._counts(command, why), round(NOBODY_ANSWERS_S * 1e9)
+            case ["declines"]:
+                return self._counts(command, f"no to: {command.text}"), round(8.0 * 1e9)
+            case ["early"]:
+                self._hear(self._answers.take(command.number + 1, self.name))
+            case ["twice"]:
+                answer, took_ns = self._people.answer(command)
+                counted = self._counts(command, getattr(answer, "reason", None))
+                self._hear(self._answers.take(command.number, self.name))
+                return counted, took_ns
+            case ["slow", seconds]:
+                answer, took_ns = self._people.answer(command)
+                return answer, took_ns + round(float(seconds) * 1e9)
+        return self._people.answer(command)
+
+    def _counts(self, command: AskOperator, why: str | None) -> OperatorConfirmed | OperatorDeclined:
+        taken = self._answers.take(command.number, self.name, why)
+        assert not isinstance(taken, str)
+        return taken
+
+    def _hear(self, taken: OperatorConfirmed | OperatorDeclined | str) -> None:
+        assert isinstance(taken, str)
+        self.told.append(taken)
+
+
+class FaultyScanner:
+    """A scanner whose CTs go wrong when the director says so; otherwise ``scanner`` as it is.
+
+    The faults are in what the analysis hands over: findings of the CT before, of another patient, without a needle.
+    """
+
+    def __init__(self, scanner: Scanner, director: Director) -> None:
+        self._scanner, self._director = scanner, director
+        self._last: ScanAnalysed | None = None
+
+    def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
+        wrong = (self._director.for_scanner() or "").split()
+        took_ns = round(SCAN_TAKES_S * 1e9)
+        if wrong == ["missing"] or (wrong == ["old"] and self._last is None):
+            return ScanUnusable(command.number, "the CT did not come"), took_ns
+        if wrong == ["old"] and self._last is not None:
+            return replace(self._last, number=command.number), took_ns
+        event, took_ns = self._scanner.scan(command, procedure)
+        if isinstance(event, ScanAnalysed):
+            self._last = event
+            findings = event.findings
+            match wrong:
+                case ["stranger"]:
+                    identity = replace(findings.identity, patient_id="SOMEBODY-ELSE")
+                    event = replace(event, findings=replace(findings, identity=identity))
+                case ["hides", needle]:
+                    seen = tuple(it for it in findings.needles if it.name != needle)
+                    event = replace(event, findings=replace(findings, needles=seen))
+        return event, took_ns
 
 
 Hands = Callable[[dict[str, Any]], dict[str, Any]]
@@ -205,6 +292,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     watch = Stopwatch()
     with watch.timed("read"):
         listener(Progress("read", f"Reading {options.case}"))
+        faults = faults_of(options)
         protocol = load_site_protocol(options.protocol)
         source = load_source(protocol.source_model)
         case = read_case(options.case)
@@ -225,7 +313,9 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         listener(Progress("plan", "Writing plan and RT objects"))
         write_plan_folder(options.out, case, anatomy, planned)
     with watch.timed("procedure"), ExitStack() as stack:
-        session, scanner, hands = _set_up(options, case, anatomy, planned.plan, watch, listener, stack)
+        session, scanner, hands, director = _set_up(
+            options, case, anatomy, planned.plan, watch, listener, stack, faults
+        )
         try:
             session.run()
         finally:
@@ -254,7 +344,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         seeds_in_journal=count_in_journal(options.out / "journal.sqlite"),
         digest=session.journal.digest,
         seconds=watch.seconds,
-        faults=tuple(session.faults),
+        faults=faults_told(session, director),
         final=session.snapshot(),
         true_tips_mm={name: rounded_point(tip) for name, tip in truth.get("verified_tips_mm", {}).items()}
         or None,
@@ -269,7 +359,8 @@ def _set_up(
     watch: Stopwatch,
     listener: Callable[[Progress], None],
     stack: ExitStack,
-) -> tuple[Session, SimulatedScanner, Hands]:
+    faults: Sequence[Fault],
+) -> tuple[Session, SimulatedScanner, Hands, Director | None]:
     """Procedure and journal on this side, the simulated room on the other, wires between them."""
     population = options.population or ErrorPopulation()
     if options.setup_error_mm is not None:
@@ -285,6 +376,7 @@ def _set_up(
             "settings": asdict(settings),
             "slice_mm": options.slice_mm,
             "population": asdict(population),
+            **({"faults": [_said(fault) for fault in faults]} if faults else {}),
         },
     )
     procedure = Procedure(plan, settings)
@@ -293,6 +385,7 @@ def _set_up(
     applicator = ApplicatorDriver(ApplicatorConfig(CARTRIDGE_CAPACITY, DETENT_UM, GAUGE), session_id)
     transport: VirtualTransport | PortTransport
     hands: Hands
+    director: Director | None = None
     if options.door == "ports":
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedguide-")))
         hands = _start_bench(options, plan, population, folder, stack)
@@ -305,8 +398,18 @@ def _set_up(
     else:
         world = World(options.case, plan.patient_from_rig, population, options.seed)
         hands = world.theatre.handle
-        transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
+        if faults:
+            bench = Benchtop(options.seed, world.rig_mechanics, world.applicator_mechanics)
+            director = Director(faults, on_bench(bench))
+            journal.listener = told_by_journal(director)
+            cables = bench.cables
+            transport = VirtualTransport(
+                (rig, cables["rig"]), (applicator, cables["applicator"]), director=director
+            )
+        else:
+            transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
     scanner = SimulatedScanner(hands, case, anatomy, plan, options, watch.timed)
+    people = AutomaticOperator(hands)
 
     def told(snapshot: Snapshot) -> None:
         listener(Progress(snapshot.state.lower(), snapshot.message, snapshot))
@@ -317,12 +420,57 @@ def _set_up(
         rig=rig,
         applicator=applicator,
         transport=transport,
-        operator=AutomaticOperator(hands),
-        scanner=scanner,
+        operator=people if director is None else FaultyOperator(people, director),
+        scanner=scanner if director is None else FaultyScanner(scanner, director),
         listener=told,
         aside=Aside() if options.door == "ports" else None,
+        stop_pressed=(lambda: None) if director is None else director.stop_pressed,
     )
-    return session, scanner, hands
+    return session, scanner, hands, director
+
+
+def faults_of(options: RehearsalOptions) -> list[Fault]:
+    """What the file of faults says. Raises AskedWrongly: it can't be read, or not be played so."""
+    if options.faults is None:
+        return []
+    if options.door == "ports":
+        raise AskedWrongly(
+            "--faults needs --door inprocess (virtual time); behind ports, use seedguide simulate --faults."
+        )
+    try:
+        faults = read_faults(options.faults, STATES)
+    except FaultError as problem:
+        raise AskedWrongly(str(problem)) from problem
+    for place, fault in enumerate(faults, 1):
+        if fault.at_command is not None and fault.at_command not in COMMAND_NAMES:
+            raise AskedWrongly(
+                f"{options.faults}: fault {place}: at_command {fault.at_command} is no command; known are: "
+                f"{', '.join(sorted(COMMAND_NAMES))}."
+            )
+    return faults
+
+
+COMMAND_NAMES = frozenset(
+    kind.__name__ for kind in (*RIG_COMMANDS, *APPLICATOR_COMMANDS, AskOperator, RequestScan)
+)
+
+
+def told_by_journal(director: Director) -> Callable[[Record], None]:
+    """How the director hears of states and commands: each record, before its bytes leave."""
+    return lambda record: director.told(record.kind, record.body, record.t_ns)
+
+
+def faults_told(session: Session, director: Director | None) -> tuple[str, ...]:
+    """For the report: what happened when, then each hold with what to do."""
+    played = [] if director is None else director.happened
+    return (
+        *(f"Played at {when_s:.1f} s: {words}" for when_s, words in played),
+        *(f"Held: {reason} | {what_to_do(reason)}" for reason in session.faults),
+    )
+
+
+def _said(fault: Fault) -> dict[str, Any]:
+    return {key: value for key, value in asdict(fault).items() if value is not None}
 
 
 def _start_bench(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from simulator.bench import hands_of
-from simulator.benchtop import Benchtop, FaultError, read_faults
+from simulator.benchtop import Benchtop
 from simulator.caretaker import Caretaker
 from simulator.doors import Door, PseudoTerminal, TcpPort, serve
 from simulator.error_population import ErrorPopulation
+from simulator.faults import FaultError, read_faults
 from simulator.requests import RequestFolder
 from simulator.theatre import Theatre
 from simulator.world import World
@@ -29,7 +30,13 @@ def main(spec: dict[str, Any]) -> None:
         FaultError: the file of faults is no such file.
         OSError, ValueError: the patient can't be read, or the doors can't be made.
     """
-    schedule = [] if spec["faults"] is None else read_faults(Path(spec["faults"]))
+    faults = [] if spec["faults"] is None else read_faults(Path(spec["faults"]))
+    for place, fault in enumerate(faults, 1):
+        if fault.needs_procedure:
+            raise FaultError(
+                f"{spec['faults']}: fault {place} ('{fault.do}') needs a procedure; the bench alone knows "
+                "only at_s and per_hour, and its devices: use seedguide rehearse --faults."
+            )
     link, seed = Path(spec["link"]), int(spec["seed"])
     if spec["case"] is not None:
         theatre = World(Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(), seed).theatre
@@ -47,7 +54,7 @@ def main(spec: dict[str, Any]) -> None:
         else:
             doors[name] = PseudoTerminal(link / name)
             urls[name] = str(link / name)
-    caretaker = Caretaker(bench, doors, schedule, urls)
+    caretaker = Caretaker(bench, doors, faults, urls)
     requests = RequestFolder(link / "scans", hands_of(theatre), seed=seed, told=caretaker.tell)
     serve(
         {name: (bench.cables[name], door) for name, door in doors.items()},

@@ -12,7 +12,7 @@ import pytest
 
 from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.benchtop import HELP, Benchtop, Plug
-from simulator.faults import FaultError, read_faults
+from simulator.faults import FaultError
 from simulator.patient import ImpossibleMotionError
 from simulator.physics import Template
 from simulator.requests import RequestFolder
@@ -59,25 +59,6 @@ def test_faults_do_to_the_devices_what_they_say() -> None:
     bench.do("mend rig", 0)
     assert not bench.cables["rig"].up.is_cut
     assert bench.do("unplug rig", 0) == Plug("rig", "unplug")
-
-
-def test_a_file_of_faults_comes_in_the_order_of_time(tmp_path: Path) -> None:
-    file = tmp_path / "faults.toml"
-    file.write_text(
-        '[[fault]]\nat_s = 9\ndo = "jam"\n[[fault]]\nat_s = 1.5\ndo = "reset rig"\n', encoding="utf-8"
-    )
-    assert read_faults(file) == [(1.5, "reset rig"), (9.0, "jam")]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "[[fault]]\nat_s = 1\n", '[[fault]]\nat_s = -1\ndo = "jam"', '[[fault]]\nat_s = 1\ndo = "x"', "=["],
-)
-def test_a_bad_file_of_faults_is_refused_in_one_sentence(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "faults.toml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(FaultError, match=r"faults\.toml: "):
-        read_faults(file)
 
 
 def _asked(folder: Path, requests: RequestFolder, name: str, request: Any) -> dict[str, Any]:

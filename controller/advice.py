@@ -1,0 +1,63 @@
+"""What a person is to do when a procedure is held or stopped, from the reason for it.
+
+Pure. Rules are tried from top to bottom; the last one takes everything: nobody is left with a reason alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NOTHING_MOVES = "Nothing moves by itself."
+RULES: tuple[tuple[str, str], ...] = (
+    (
+        r"\bseed \d+ .*(NOPASS|DOUBLE|UNKNOWN)|latch\w* (JAM|DOUBLE|UNKNOWN)|\bJAM\b|in doubt|counts? .*seeds? left|"
+        r"has counted|accounted|COUNT|cartridge",
+        "Leave stylet and needles as they are and force nothing. Count the seeds in cartridge, needle and tray, look "
+        "at a CT, and say where the seed is before anything is cleared.",
+    ),
+    (
+        r"e-?stop|ESTOP|EMERGENCY",
+        "Look at the patient first. Find out why the emergency stop was pressed, remove the cause, release it, then "
+        "resume: both devices are asked where they are.",
+    ),
+    (
+        r"port|link|no answer|not answer|silent|silence|reset|restart|boot|plugged|acknowledged|session|unusable line",
+        "Check power and cable of the device that is named. Then resume: it is asked what it did, and the rig is "
+        "homed again with its grip open.",
+    ),
+    (
+        r"CT|scan|registered|matched|pose",
+        "Look at the CT yourself: is it this patient's, the newest, complete, are all needles in it? Take it again, "
+        "then resume, or abandon the needle that can't be judged.",
+    ),
+    (
+        r"declined|nobody|no to:|\bhand|jaw",
+        "Do, or undo, what was asked for at the devices, then resume; or end the procedure: needles out, seeds "
+        "counted.",
+    ),
+    (
+        r"alarm|ALARM|limit|position|mm\b|stands at|stall|homed|home\b|axis|AXIS|encoder|MPos|WATCH|RANGE|settings?",
+        "Look at the carriage and the needle in it; free what is in the way without moving the needle. Then resume: "
+        "the rig is homed again with its grip open, and needles that moved are scanned again.",
+    ),
+    (
+        r"attempts|off target|within",
+        "A physician decides on the needles that are off target: grant more attempts, abandon them, or end.",
+    ),
+    (
+        r"stopped by",
+        "Look at the patient and the devices. Resume when the reason for the stop is gone, or end.",
+    ),
+)
+DEFAULT = (
+    "Look at the patient and at both devices. Resume when the cause is gone, or end the procedure: needles out, "
+    "seeds counted."
+)
+
+
+def what_to_do(reason: str) -> str:
+    """One or two sentences for the person at the console; never empty."""
+    for pattern, words in RULES:
+        if re.search(pattern, reason):
+            return f"{_NOTHING_MOVES} {words}"
+    return f"{_NOTHING_MOVES} {DEFAULT}"
