@@ -7,12 +7,14 @@ Each axis of a motion has its own speed profile: shared in a line, of its own in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from simulator.grbl_kind import GrblKind
+from simulator.grbl_parser import Axes
 from simulator.grbl_settings import GrblSettings
 from simulator.physics import Profile, braking, trapezoid
-from simulator.rig_mechanics import RigMechanics, X, Y, Z
+from simulator.rig_mechanics import RigMechanics
 
 PATH_STEP_MM = 0.9  # the needle in the jaw is carried in steps of at most this length
 RAPID = math.inf
@@ -30,20 +32,19 @@ class HomingFailedError(Exception):
 class Motion:
     """From ``start_mm`` (machine) along signed unit shares, each axis by its own profile."""
 
-    start_mm: tuple[float, float, float]
-    shares: tuple[float, float, float]
-    profiles: tuple[Profile, Profile, Profile]
+    start_mm: Axes
+    shares: Axes
+    profiles: tuple[Profile, ...]
 
     @property
     def end_ns(self) -> int:
         return max(p.end_ns for p in self.profiles)
 
-    def at_mm(self, now_ns: int) -> tuple[float, float, float]:
-        x, y, z = (
+    def at_mm(self, now_ns: int) -> Axes:
+        return tuple(
             start + share * profile.travelled_mm(now_ns) if share else start
             for start, share, profile in zip(self.start_mm, self.shares, self.profiles, strict=True)
         )
-        return x, y, z
 
     def speed_mm_s(self, now_ns: int) -> float:
         return max(
@@ -68,7 +69,6 @@ def straight(
     now_ns: int,
 ) -> Motion:
     """A line at the feed, or slower as each axis's own limits demand."""
-    start = (start_mm[X], start_mm[Y], start_mm[Z])
     length_mm, shares = _direction(start_mm, target_mm)
     rate, acceleration = feed_mm_min, math.inf
     for share, most, faster in zip(shares, settings.axis(110), settings.axis(120), strict=True):
@@ -76,7 +76,7 @@ def straight(
             rate = min(rate, most / abs(share))
             acceleration = min(acceleration, faster / abs(share))
     profile = trapezoid(now_ns, length_mm, rate / 60.0, acceleration)
-    return Motion(start, shares, (profile, profile, profile))
+    return Motion(tuple(start_mm), shares, (profile,) * len(shares))
 
 
 def brake(motion: Motion, settings: GrblSettings, now_ns: int) -> Motion:
@@ -85,35 +85,39 @@ def brake(motion: Motion, settings: GrblSettings, now_ns: int) -> Motion:
     stop = braking(now_ns, motion.speed_mm_s(now_ns), min(faster, default=1.0))
     if stop.end_ns >= motion.end_ns:
         return motion
-    return Motion(motion.at_mm(now_ns), motion.shares, (stop, stop, stop))
+    return Motion(motion.at_mm(now_ns), motion.shares, (stop,) * len(motion.shares))
 
 
 def homing(
-    belief_mm: list[float], mechanics: RigMechanics, settings: GrblSettings, clock: list[int]
+    belief_mm: list[float],
+    mechanics: RigMechanics,
+    settings: GrblSettings,
+    kind: GrblKind,
+    now_ns: Callable[[], int],
 ) -> Iterator[Motion]:
-    """The phases of `$H`, each asked for when the one before has ended: Z first, then X and Y together.
+    """The phases of `$H`, each asked for when the one before has ended: Z first, then the others together.
 
     Args:
         belief_mm: where Grbl believes to be; the homed axes are set in place as they are done.
-        clock: one element, the time now (ns), kept by the caller.
+        now_ns: the time.
 
     Raises:
         HomingFailedError: by the iterator, after the phase that failed.
     """
     pull_off_mm = settings[27]
-    for axes in ((Z,), (X, Y)):
+    for axes in kind.homing:
         for reach, rate in ((1.5, settings[25]), (None, settings[24])):
-            ways, is_found = [0.0, 0.0, 0.0], True
+            ways, is_found = [0.0] * len(kind.axes), True
             for axis in axes:
                 reach_mm = 5 * pull_off_mm if reach is None else reach * settings[130 + axis]
                 way_mm = mechanics.approach_way_mm(axis)
                 is_found &= way_mm is not None and way_mm <= reach_mm
                 ways[axis] = reach_mm if way_mm is None else min(way_mm, reach_mm)
-            yield _phase(belief_mm, ways, rate, settings, clock[0])
+            yield _phase(belief_mm, ways, rate, settings, now_ns())
             if not is_found:
                 raise HomingFailedError(9)
-            ways = [-pull_off_mm if axis in axes else 0.0 for axis in (X, Y, Z)]
-            yield _phase(belief_mm, ways, settings[25], settings, clock[0])
+            ways = [-pull_off_mm if axis in axes else 0.0 for axis in range(len(kind.axes))]
+            yield _phase(belief_mm, ways, settings[25], settings, now_ns())
             if any(mechanics.is_pressed(axis) for axis in axes):
                 raise HomingFailedError(8)
         for axis in axes:
@@ -129,19 +133,13 @@ def _phase(
         trapezoid(begin_ns, abs(way), rate / 60.0, faster)
         for way, faster in zip(ways_mm, settings.axis(120), strict=True)
     ]
-    shares = [math.copysign(1.0, way) if way else 0.0 for way in ways_mm]
-    return Motion(
-        (start_mm[X], start_mm[Y], start_mm[Z]),
-        (shares[X], shares[Y], shares[Z]),
-        (profiles[X], profiles[Y], profiles[Z]),
-    )
+    shares = tuple(math.copysign(1.0, way) if way else 0.0 for way in ways_mm)
+    return Motion(tuple(start_mm), shares, tuple(profiles))
 
 
-def _direction(
-    start_mm: Sequence[float], target_mm: Sequence[float]
-) -> tuple[float, tuple[float, float, float]]:
+def _direction(start_mm: Sequence[float], target_mm: Sequence[float]) -> tuple[float, Axes]:
     ways = [t - s for s, t in zip(start_mm, target_mm, strict=True)]
     length_mm = math.hypot(*ways)
     if length_mm == 0.0:
-        return 0.0, (0.0, 0.0, 0.0)
-    return length_mm, (ways[X] / length_mm, ways[Y] / length_mm, ways[Z] / length_mm)
+        return 0.0, (0.0,) * len(ways)
+    return length_mm, tuple(way / length_mm for way in ways)

@@ -30,9 +30,10 @@ _GROUP_OF_M = {
 }
 _TAKES_AXES = 10.0, 28.0, 30.0, 92.0
 _MM_PER_INCH = 25.4
-_AXES = "XYZ"
+_LETTERS = "XYZAB"
 
-Triple = tuple[float, float, float]
+Axes = tuple[float, ...]
+"""A machine position or offset, one value per axis: X Y Z, or X Y Z A B."""
 
 
 class GcodeError(Exception):
@@ -64,14 +65,13 @@ class Modal:
 class Offsets:
     """Work offsets and stored places (machine mm); the first six are G54..G59."""
 
-    systems: tuple[Triple, ...] = ((0.0, 0.0, 0.0),) * 6
-    g28: Triple = (0.0, 0.0, 0.0)
-    g30: Triple = (0.0, 0.0, 0.0)
-    g92: Triple = (0.0, 0.0, 0.0)
+    systems: tuple[Axes, ...] = ((0.0, 0.0, 0.0),) * 6
+    g28: Axes = (0.0, 0.0, 0.0)
+    g30: Axes = (0.0, 0.0, 0.0)
+    g92: Axes = (0.0, 0.0, 0.0)
 
-    def work_mm(self, modal: Modal) -> Triple:
-        a, b, c = (s + g for s, g in zip(self.systems[modal.system - 54], self.g92, strict=True))
-        return a, b, c
+    def work_mm(self, modal: Modal) -> Axes:
+        return tuple(s + g for s, g in zip(self.systems[modal.system - 54], self.g92, strict=True))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Instruction:
     offsets: Offsets
     coolant: int | None = None
     dwell_s: float | None = None
-    targets_mm: tuple[Triple, ...] = ()
+    targets_mm: tuple[Axes, ...] = ()
     feed_mm_min: float | None = None
     probes: float | None = None
     stop: int | None = None
@@ -103,7 +103,7 @@ def tidy(text: str) -> str:
     return "".join(c for c in text if c > " " and c != "/").upper()
 
 
-def parse(text: str, modal: Modal, offsets: Offsets, at_mm: Triple) -> Instruction:
+def parse(text: str, modal: Modal, offsets: Offsets, at_mm: Axes) -> Instruction:
     """Read one tidy line.
 
     Args:
@@ -112,11 +112,11 @@ def parse(text: str, modal: Modal, offsets: Offsets, at_mm: Triple) -> Instructi
     Raises:
         GcodeError: with the number Grbl would answer.
     """
-    groups, values = _words(text)
+    groups, values = _words(text, _LETTERS[: len(at_mm)])
     return _Line(groups, values, modal, offsets, at_mm).instruction()
 
 
-def _words(text: str) -> tuple[dict[str, float], dict[str, float]]:
+def _words(text: str, axes: str) -> tuple[dict[str, float], dict[str, float]]:
     groups: dict[str, float] = {}
     values: dict[str, float] = {}
     place = 0
@@ -140,7 +140,7 @@ def _words(text: str) -> tuple[dict[str, float], dict[str, float]]:
             axis_commands += letter == "G" and (group == "motion" or value in _TAKES_AXES)
             if axis_commands > 1:
                 raise GcodeError(24)
-        elif letter in "FIJKLNPRSTXYZ":
+        elif letter in "FIJKLNPRST" or letter in axes:
             if letter in values:
                 raise GcodeError(25)
             if letter in "FNPST" and value < 0:
@@ -158,9 +158,10 @@ class _Line:
         values: dict[str, float],
         modal: Modal,
         offsets: Offsets,
-        at_mm: Triple,
+        at_mm: Axes,
     ) -> None:
         self._groups, self._values, self._offsets, self._at_mm = groups, values, offsets, at_mm
+        self._axes = _LETTERS[: len(at_mm)]
         self._once = groups.get("once")
         self._modal = self._new_modal(modal)
         self._before = modal
@@ -168,13 +169,13 @@ class _Line:
     def instruction(self) -> Instruction:
         groups, values, once = self._groups, self._values, self._once
         modal = self._modal
-        has_axes = any(axis in values for axis in _AXES)
+        has_axes = any(axis in values for axis in self._axes)
         if once == 53.0 and modal.motion not in (0.0, 1.0):
             raise GcodeError(30)
         dwell_s = self._take("P", 28) if once == 4.0 else None
         offsets = self._new_offsets(has_axes)
         probes = None
-        targets: tuple[Triple, ...] = ()
+        targets: tuple[Axes, ...] = ()
         feed: float | None = None
         if once in (28.0, 30.0):
             stored = offsets.g28 if once == 28.0 else offsets.g30
@@ -195,7 +196,7 @@ class _Line:
                 targets = (self._target(),)
                 if probes is not None and targets[0] == self._at_mm:
                     raise GcodeError(33)
-        if set(values) - set("FNSTXYZ") - self._used:
+        if set(values) - set("FNST") - set(self._axes) - self._used:
             raise GcodeError(36)
         if feed is not None and modal.feed_mode == 93:  # inverse time: F is moves per minute
             way = max(abs(t - a) for t, a in zip(targets[-1], self._at_mm, strict=True)) if targets else 0.0
@@ -238,11 +239,11 @@ class _Line:
     def _axis_mm(self, axis: str) -> float:
         return self._values[axis] * (_MM_PER_INCH if self._modal.units == 20 else 1.0)
 
-    def _target(self) -> Triple:
+    def _target(self) -> Axes:
         """Where the axis words lead, machine mm."""
         work_mm = self._offsets.work_mm(self._modal)
         target = list(self._at_mm)
-        for i, axis in enumerate(_AXES):
+        for i, axis in enumerate(self._axes):
             if axis in self._values:
                 value = self._axis_mm(axis)
                 if self._once == 53.0:
@@ -251,13 +252,13 @@ class _Line:
                     target[i] += value
                 else:
                     target[i] = value + work_mm[i]
-        return target[0], target[1], target[2]
+        return tuple(target)
 
     def _new_offsets(self, has_axes: bool) -> Offsets:
         offsets, at = self._offsets, self._at_mm
         work = offsets.systems[self._modal.system - 54]
         if self._once == 92.1:
-            return replace(offsets, g92=(0.0, 0.0, 0.0))
+            return replace(offsets, g92=(0.0,) * len(at))
         if self._once == 28.1:
             return replace(offsets, g28=at)
         if self._once == 30.1:
@@ -283,11 +284,11 @@ class _Line:
             return replace(offsets, systems=tuple(systems))
         return offsets
 
-    def _moved(self, old: Triple, reference: list[float] | None) -> Triple:
+    def _moved(self, old: Axes, reference: list[float] | None) -> Axes:
         """New offsets: so that ``reference`` reads as the axis words, or the words themselves."""
         new = list(old)
-        for i, axis in enumerate(_AXES):
+        for i, axis in enumerate(self._axes):
             if axis in self._values:
                 value = self._axis_mm(axis)
                 new[i] = value if reference is None else reference[i] - value
-        return new[0], new[1], new[2]
+        return tuple(new)

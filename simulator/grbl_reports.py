@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from simulator.grbl_parser import Modal, Offsets, Triple
+from simulator.grbl_kind import GrblKind
+from simulator.grbl_parser import Axes, Modal, Offsets
 
 
-def banner() -> bytes:
-    return b"\r\nGrbl 1.1h ['$' for help]\r\n"
+def banner(kind: GrblKind) -> bytes:
+    return f"\r\n{kind.greeting}\r\n".encode()
 
 
 def status_report(
     state: str,
-    at_mm: Triple,
+    at_mm: Axes,
     speed_mm_min: float,
     pressed: Sequence[int],
-    wco_mm: Triple | None,
+    wco_mm: Axes | None,
     has_overrides: bool,
     grips: bool,
 ) -> str:
     """`<...>` with $10=1: machine position; offsets and overrides only now and then."""
     fields = [state, f"MPos:{_mm(at_mm)}", f"FS:{round(speed_mm_min)},0"]
     if pressed:
-        fields.append("Pn:" + "".join("XYZ"[axis] for axis in pressed))
+        fields.append("Pn:" + "".join("XYZAB"[axis] for axis in pressed))
     if wco_mm is not None:
         fields.append(f"WCO:{_mm(wco_mm)}")
     if has_overrides:
@@ -41,11 +42,11 @@ def modes_report(modal: Modal) -> str:
     )
 
 
-def offsets_report(offsets: Offsets, probe_mm: Triple) -> list[str]:
+def offsets_report(offsets: Offsets, probe_mm: Axes) -> list[str]:
     lines = [f"[G{54 + i}:{_mm(system)}]" for i, system in enumerate(offsets.systems)]
     lines += [f"[G28:{_mm(offsets.g28)}]", f"[G30:{_mm(offsets.g30)}]", f"[G92:{_mm(offsets.g92)}]"]
     return [*lines, "[TLO:0.000]", f"[PRB:{_mm(probe_mm)}:0]"]
 
 
-def _mm(place: Triple) -> str:
+def _mm(place: Axes) -> str:
     return ",".join(f"{value:.3f}" for value in place)

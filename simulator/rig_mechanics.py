@@ -24,9 +24,9 @@ class RigParameters:
 
     travel_mm: float = 200.0
     steps_per_mm: float = 200.0
-    slack_mm: tuple[float, float, float] = (0.02, 0.02, 0.02)
+    slack_mm: float = 0.02
     homing_sigma_mm: float = 0.01
-    start_mm: tuple[float, float, float] = (-60.0, -80.0, -5.0)  # machine, when the power first comes on
+    start_mm: tuple[float, ...] = (-60.0, -80.0, -5.0)  # machine, when the power first comes on
 
 
 class RigMechanics:
@@ -49,9 +49,10 @@ class RigMechanics:
         self._random = random
         self._motor_mm = list(self.parameters.start_mm)
         self._load_mm = list(self.parameters.start_mm)
-        self._is_stalled = [False] * 3
-        self._is_broken = [False] * 3
-        self._is_pushed = [False] * 3
+        count = len(self.parameters.start_mm)
+        self._is_stalled = [False] * count
+        self._is_broken = [False] * count
+        self._is_pushed = [False] * count
         self._is_closed = False
         self._in_jaw: str | None = None
         self._held: str | None = None
@@ -66,7 +67,7 @@ class RigMechanics:
                 end_mm = -self.parameters.travel_mm - 1.0
                 motor_mm = min(max(self._motor_mm[axis] + way_mm, end_mm), 1.0)
                 self._motor_mm[axis] = motor_mm
-                slack_mm = self.parameters.slack_mm[axis]
+                slack_mm = self.parameters.slack_mm
                 self._load_mm[axis] = follow_with_slack(self._load_mm[axis], motor_mm, slack_mm)
         if self.carriage_mm[Z] > HOME_Z_MM + _AT_HOME_MM and self._held is None:
             self._in_jaw = None  # never gripped: it fell out
@@ -132,6 +133,19 @@ class RigMechanics:
             raise ImpossibleByHandError(f"needle {needle} stands in the template")
         self._in_jaw = needle
 
+    def take_needle(self, needle: str) -> None:
+        """A person takes a needle out, wherever it is: of the open jaw, or of patient and template.
+
+        Raises:
+            ImpossibleByHandError: the closed jaw holds it.
+        """
+        if self._held == needle:
+            raise ImpossibleByHandError(f"the jaw is closed on needle {needle}")
+        if self._in_jaw == needle:
+            self._in_jaw = None
+        elif needle in self.template:
+            self.template.take_out(needle)
+
     # -- faults ---------------------------------------------------------------------------------------
 
     def lose_steps(self, axis: int, way_mm: float) -> None:
@@ -157,12 +171,17 @@ class RigMechanics:
     @property
     def carriage_mm(self) -> tuple[float, float, float]:
         """Where the carriage truly stands: x, y and tip depth z, rig frame."""
-        x, y, z = self._load_mm
+        x, y, z = self._load_mm[:3]
         return x + 100.0, y + 100.0, -20.0 - z
 
     @property
     def held(self) -> str | None:
         return self._held
+
+    @property
+    def in_jaw(self) -> str | None:
+        """The needle that lies in the open jaw."""
+        return self._in_jaw
 
     @property
     def is_closed(self) -> bool:
