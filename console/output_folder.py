@@ -31,6 +31,10 @@ _OWN_FILES = (
     "fault.txt",
     "template.*",
     "detected.json",
+    "order.json",
+    "devices.toml",
+    "case.txt",
+    "evaluation.json",
 )
 """What seedguide writes at the top of the folder. Below it: folders of DICOM files only."""
 
@@ -78,6 +82,21 @@ class OutputFolder:
             reason = problem.strerror or str(problem)
             raise AskedWrongly(f"{path}: the output folder can't be written ({reason}).") from problem
         return OutputFolder(path, created, lock)
+
+    @staticmethod
+    def take_again(path: Path) -> OutputFolder:
+        """The folder of a run that was interrupted, to go on in it; nothing in it is touched.
+
+        Raises:
+            AskedWrongly: not a run's folder, or another seedguide is writing into it.
+        """
+        path = Path(os.path.realpath(path))
+        if not (path / MARKER).is_file():
+            raise AskedWrongly(f"{path}: not the folder of a run of seedguide.")
+        try:
+            return OutputFolder(path, [], _marked_and_locked(path))
+        except OSError as problem:
+            raise AskedWrongly(f"{path}: can't be written ({problem.strerror or problem}).") from problem
 
     def keep(self) -> None:
         """The run has earned its place: an older one that was set aside is deleted."""

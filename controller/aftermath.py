@@ -16,6 +16,7 @@ from controller.commands import RequestScan
 from controller.events import ScanAnalysed, ScanUnusable
 from controller.journal import read_journal
 from controller.procedure import Procedure
+from controller.replay import findings_of
 from controller.result import DoseResult, RoundRecord, SeedRecord
 from imaging.postplan import dose_of_the_day
 from imaging.rescan import RescanFindings, analyse_rescan
@@ -69,6 +70,23 @@ class ScanAnalyst:
         if findings.registered:
             self._start_pose = RigidTransform.from_matrix(findings.plan_from_scan)
         return ScanAnalysed(command.number, label, findings)
+
+    def recall(self, journal: Path, beside: Path) -> None:
+        """Take over what an interrupted procedure has analysed, from its journal.
+
+        Args:
+            beside: the folder that the journaled labels of the series start from.
+        """
+        scan_of: dict[int, int] = {}
+        for record in read_journal(journal):
+            if record.body.get("command") == "RequestScan" and record.kind == "intention":
+                scan_of[record.body["number"]] = record.body["scan"]
+            elif record.body.get("event") == "ScanAnalysed" and record.body["number"] in scan_of:
+                scan = scan_of[record.body["number"]]
+                self.folders[scan] = beside / record.body["folder"]
+                self.findings[scan] = findings = findings_of(record.body["findings"])
+                if findings.registered:
+                    self._start_pose = RigidTransform.from_matrix(findings.plan_from_scan)
 
 
 def scan_range_mm(plan: Plan, anatomy: Anatomy) -> tuple[float, float]:

@@ -5,6 +5,7 @@ Knows: ports, the clock, how to wait for bytes, and when a port is gone. Does no
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
@@ -14,13 +15,65 @@ from typing import Any, Protocol, TypeVar
 
 from drivers.fault import DeviceMisbehaved
 from drivers.port import Port
+from planning.refusal import AskedWrongly
 
 _LONGEST_NAP_S = 0.05
+_LOOK_EVERY_S = 0.2
 _BLIND_NAP_S = 0.005
 """Where nothing can be waited on (rfc2217 has no descriptor) the port is looked at this often."""
 _HELD_UP_NS = 5_000_000
 _ANSWER_NS = 500_000
 T = TypeVar("T")
+
+
+def is_there(url: str) -> bool:
+    """Whether a device path exists; of what has no path nothing can be told without opening it."""
+    return "://" in url or os.path.exists(url)
+
+
+def open_ports(
+    ends: Mapping[str, tuple[str, int]],
+    *,
+    within_s: float = 0.0,
+    told: Callable[[str], None] = lambda _line: None,
+    given_up: Callable[[], bool] = lambda: False,
+) -> dict[str, Port]:
+    """Open each device's port, by name, from its URL and baud rate; all of them or none.
+
+    Args:
+        within_s: wait so long for a port that is not there (any more).
+        told: gets a line when a port is waited for, and when it has come.
+        given_up: looked at while waiting; True ends it.
+
+    Raises:
+        AskedWrongly: one can't be opened; why, and what to do.
+    """
+    until_s = time.monotonic() + within_s
+    ports: dict[str, Port] = {}
+    waiting: set[str] = set()
+    try:
+        while len(ports) < len(ends):
+            for name, (url, baud) in ends.items():
+                if name in ports:
+                    continue
+                try:
+                    ports[name] = Port(url, baud)
+                except ValueError as problem:
+                    if time.monotonic() >= until_s or given_up():
+                        raise AskedWrongly(f"the {name}: {problem}") from problem
+                    if name not in waiting:
+                        waiting.add(name)
+                        told(f"the {name}: {problem} Waiting for it, at most {within_s:.0f} s.")
+                else:
+                    if name in waiting:
+                        told(f"the {name}: {url} is there again.")
+            if len(ports) < len(ends):
+                time.sleep(_LOOK_EVERY_S)
+    except BaseException:
+        for port in ports.values():
+            port.close()
+        raise
+    return ports
 
 
 class _Driver(Protocol):

@@ -80,13 +80,13 @@ def look(
 ) -> DeviceReport:
     """Connect both devices and ask them. The rig is left alone first until its last line must have ended."""
     problems: list[str] = []
-    _serve(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9))
+    serve_links(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9))
 
     def carried_out(
         driver: RigDriver | ApplicatorDriver, begin: Callable[[int], None]
     ) -> list[r.RigEvent | a.ApplicatorEvent]:
         begin(transport.now_ns())
-        _serve(rig, applicator, transport, None, lambda: driver.is_busy)
+        serve_links(rig, applicator, transport, None, lambda: driver.is_busy)
         problems.extend(f"{device}: {why}." for device, why in transport.lost())
         return list(driver.events())
 
@@ -114,7 +114,7 @@ def look(
     return DeviceReport(rig.state, applicator.state, ledger, outcome, tuple(problems))
 
 
-def _serve(
+def serve_links(
     rig: RigDriver,
     applicator: ApplicatorDriver,
     transport: Transport,

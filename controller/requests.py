@@ -19,12 +19,16 @@ from controller.aftermath import ScanAnalyst
 from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.procedure import Procedure
+from planning.plan import Plan
+from planning.refusal import AskedWrongly
 
 _LOOK_EVERY_S = 0.1
 SETTLED_S = 3.0
 """A folder that has not grown for so long is complete (assumed)."""
 HANDS_S = 30.0
 """Hands behind a bench answer at once; after so long nobody is there (assumed)."""
+PATIENT_S = 120.0
+"""The bench reads a whole CT before its patient lies on the couch (assumed)."""
 
 
 class RequestFolder:
@@ -127,33 +131,56 @@ class BenchHands:
     def __init__(self, requests: RequestFolder) -> None:
         self._requests = requests
 
+    def lay_patient(self, case: Path, plan: Plan) -> None:
+        """The planning CT's patient onto the bench's couch, unless it lies there.
+
+        Raises:
+            AskedWrongly: nobody answers, or somebody else lies there.
+        """
+        request = {"do": "lay_patient", "case": str(case), "patient_from_rig": plan.patient_from_rig}
+        why = self._do(request, PATIENT_S)
+        if why is not None:
+            raise AskedWrongly(f"the bench's patient: {why}.")
+
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
+        why = self.help(command)
+        if why is None:
+            return OperatorConfirmed(command.number, self.name), 0
+        return OperatorDeclined(command.number, self.name, why), 0
+
+    def help(self, command: AskOperator) -> str | None:
+        """Have it done; why not, when it was not."""
         request = {
             "do": command.task,
             "needle": command.needle,
             "count": command.count,
             "returned": command.returned,
         }
-        name = self._requests.ask(request, command.task)
-        until_s = time.monotonic() + HANDS_S
+        return self._do(request, HANDS_S)
+
+    def _do(self, request: dict[str, Any], within_s: float) -> str | None:
+        name = self._requests.ask(request, str(request["do"]))
+        until_s = time.monotonic() + within_s
         while (answer := self._requests.answer(name)) is None:
             if time.monotonic() > until_s:
-                why = f"nobody answers requests in {self._requests.folder}; is the bench's DIR/scans given?"
-                return OperatorDeclined(command.number, self.name, why), 0
+                return f"nobody answers requests in {self._requests.folder}; is the bench's DIR/scans given?"
             time.sleep(_LOOK_EVERY_S / 5)
-        if answer.get("done") is True:
-            return OperatorConfirmed(command.number, self.name), 0
-        return OperatorDeclined(command.number, self.name, str(answer.get("why", "no reason given"))), 0
+        return None if answer.get("done") is True else str(answer.get("why", "no reason given"))
 
 
 class TerminalOperator:
-    """Asks a person at the terminal. ``ask`` gives the typed line; the answer is y or n."""
+    """Asks a person at the terminal; the answer is y or n.
+
+    Args:
+        ask: gives the typed line. Raises EOFError when nobody is there (any more).
+        hands: of a bench, which do what the person has confirmed; None where people have hands of their own.
+    """
 
     is_automatic = False
 
-    def __init__(self, name: str, ask: Callable[[str], str]) -> None:
+    def __init__(self, name: str, ask: Callable[[str], str], hands: BenchHands | None = None) -> None:
         self.name = name
-        self._ask = ask
+        self._ask, self._hands = ask, hands
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
         while True:
@@ -162,6 +189,9 @@ class TerminalOperator:
             except EOFError:
                 return OperatorDeclined(command.number, self.name, "nobody is at the terminal"), 0
             if typed in ("y", "yes"):
-                return OperatorConfirmed(command.number, self.name), 0
+                why = None if self._hands is None else self._hands.help(command)
+                if why is None:
+                    return OperatorConfirmed(command.number, self.name), 0
+                return OperatorDeclined(command.number, self.name, why), 0
             if typed in ("n", "no"):
                 return OperatorDeclined(command.number, self.name, f"no to: {command.text}"), 0

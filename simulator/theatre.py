@@ -6,6 +6,7 @@ applicator; a technician makes a CT. Requests and answers are JSON values, so th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,32 @@ from simulator.scanner import ScanRequest, scan
 
 
 class Theatre:
-    """People and scanner of one simulated procedure; ``patient`` None: nobody lies on the couch."""
+    """People and scanner of one simulated procedure; ``patient`` None: nobody lies on the couch (yet).
 
-    def __init__(self, patient: Patient | None, rig: RigMechanics, applicator: ApplicatorMechanics) -> None:
+    People know what they have done: asked again after an interruption, they see that it is done.
+
+    Args:
+        fetch: makes the patient of a folder, for a planned pose of the rig; None: nobody can be fetched.
+        lies_there: folder and pose of the patient who lies there from the beginning.
+    """
+
+    def __init__(
+        self,
+        patient: Patient | None,
+        rig: RigMechanics,
+        applicator: ApplicatorMechanics,
+        *,
+        fetch: Callable[[Path, Any], Patient] | None = None,
+        lies_there: tuple[str, Any] | None = None,
+    ) -> None:
         self.patient = patient
+        self._fetch, self._lies_there = fetch, lies_there
         self.rig = rig
         self._template = applicator.template
         self.applicator = applicator
         self._tips_at_delivery: dict[str, list[float]] = {}
+        self._taken_out: set[str] = set()
+        self._returned: int | None = None
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked; ``{"done": true, ...}`` or ``{"done": false, "why": sentence}``."""
@@ -35,9 +54,15 @@ class Theatre:
         return {"done": True, **(answer or {})}
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        if self._is_done(request):
+            return None
         match request["do"]:
-            case "confirm_time_out":
+            case "confirm_time_out" | "confirm_resume" | "free_grip":
                 return None
+            case "lay_patient":
+                self._lay(str(request["case"]), request["patient_from_rig"])
+            case "take_out_needle":
+                self.rig.take_needle(str(request["needle"]))
             case "load_needle":
                 self.rig.hand_needle(str(request["needle"]))
             case "couple_applicator":
@@ -50,6 +75,7 @@ class Theatre:
             case "uncouple_applicator":
                 self.applicator.uncouple()
                 self._template.take_out(str(request["needle"]))
+                self._taken_out.add(str(request["needle"]))
             case "seat_cartridge":
                 self.applicator.insert_cartridge(int(request["count"]))
             case "remove_cartridge":
@@ -58,6 +84,7 @@ class Theatre:
                     raise ImpossibleByHandError(
                         f"the cartridge holds {returned} seeds, not {request['returned']}; count again"
                     )
+                self._returned = returned
             case "scan" | "truth" if self.patient is None:
                 raise ImpossibleByHandError(
                     "nobody lies on the couch: the bench was started without a patient"
@@ -90,3 +117,32 @@ class Theatre:
             case unknown:
                 raise ImpossibleByHandError(f"nobody here can {unknown}")
         return None
+
+    def _is_done(self, request: dict[str, Any]) -> bool:
+        """It was done before, and stands so."""
+        needle = str(request.get("needle"))
+        match request["do"]:
+            case "load_needle":
+                return self.rig.in_jaw == needle
+            case "couple_applicator":
+                return self.applicator.coupled == needle
+            case "uncouple_applicator":
+                return needle in self._taken_out
+            case "seat_cartridge":
+                return self.applicator.cartridge is not None and self.applicator.cartridge == request["count"]
+            case "remove_cartridge":
+                return self.applicator.cartridge is None and self._returned == request["returned"]
+        return False
+
+    def _lay(self, case: str, patient_from_rig: Any) -> None:
+        here = (str(Path(case).resolve()), [[float(v) for v in row] for row in patient_from_rig])
+        if self._lies_there == here:
+            return
+        if self.patient is not None:
+            raise ImpossibleByHandError(
+                "another patient, or the same for another plan, lies on the couch; start the bench again"
+            )
+        if self._fetch is None:
+            raise ImpossibleByHandError("no patient can be fetched")
+        self.patient = self._template.tissue = self._fetch(Path(case), patient_from_rig)
+        self._lies_there = here

@@ -1,0 +1,56 @@
+"""What a procedure through ports was asked to do, kept in its folder, so that it can be taken up again.
+
+The folder then holds ``order.json``, ``plan.json``, ``devices.toml`` and, as soon as it has begun, ``journal.sqlite``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from controller.devices_file import DEVICES_FILE, Devices, read_devices
+from planning.plan import Plan
+from planning.refusal import AskedWrongly
+
+ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Paths are absolute. ``operator``: ``terminal`` or ``auto``; ``slice_mm``: of the CTs that are asked for."""
+
+    case: str
+    rig: str
+    applicator: str
+    scans: str
+    operator: str
+    slice_mm: float
+    max_attempts: int
+
+    def write(self, folder: Path, plan: Plan, devices: Devices) -> None:
+        """Into ``folder``, before anything begins."""
+        plan.save(folder / PLAN_FILE)
+        (folder / DEVICES_FILE).write_text(devices.text, encoding="utf-8")
+        (folder / ORDER_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def read_order(folder: Path) -> tuple[Order, Plan, Devices]:
+    """What ``Order.write`` wrote.
+
+    Raises:
+        AskedWrongly: the folder is not that of a procedure through ports, or a file in it can't be read.
+    """
+    path = folder / ORDER_FILE
+    if not path.is_file():
+        raise AskedWrongly(f"{folder}: holds no {ORDER_FILE}, so it is not the folder of a seedguide run.")
+    try:
+        order = Order(**json.loads(path.read_text(encoding="utf-8")))
+        if not all(isinstance(getattr(order, f.name), str) for f in fields(Order) if f.type == "str"):
+            raise TypeError("a text is expected")
+        order = Order(
+            **{**asdict(order), "slice_mm": float(order.slice_mm), "max_attempts": int(order.max_attempts)}
+        )
+    except (OSError, ValueError, TypeError) as problem:
+        raise AskedWrongly(f"{path}: can't be read ({' '.join(str(problem).split())}).") from problem
+    return order, Plan.load(folder / PLAN_FILE), read_devices(folder / DEVICES_FILE)

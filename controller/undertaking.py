@@ -1,0 +1,255 @@
+"""One procedure through ports: begun, held, taken up again, until it is over.
+
+Knows: the order of opening ports, journal and session, and that whatever goes on goes on by the same way: replay of the
+journal, a look at the devices, comparison, a person's word. Does not know: screens, how a person is asked, the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from controller.commands import AskOperator
+from controller.devices_file import Devices
+from controller.events import Event, OperatorConfirmed, OperatorDeclined
+from controller.journal import Journal, read_journal
+from controller.knowledge import ProcedureSettings
+from controller.order import JOURNAL_FILE
+from controller.ports import Aside, PortTransport, open_ports
+from controller.procedure import Procedure
+from controller.recovery import DeviceReport, compare, confirm, look, serve_links
+from controller.replay import replay
+from controller.session import Operator, Scanner, Session
+from controller.snapshot import Snapshot
+from drivers.applicator import ApplicatorDriver
+from drivers.rig import RigDriver
+from planning.plan import Plan
+from planning.refusal import AskedWrongly
+
+REPLUG_S = 60.0
+"""So long a port that went is waited for when the procedure is to go on (assumed)."""
+_LINK_WORDS = (
+    "the port is gone",
+    "no answer",
+    "doesn't answer",
+    "does not answer",
+    "was reset",
+    "board restarted",
+    "link is out of step",
+    "the rig doesn't say",
+    "stop byte was sent again",
+    "WATCH",
+)
+
+
+def is_link_fault(reason: str) -> bool:
+    """Held only because bytes or power were missing for a while, as far as the reason tells."""
+    return any(words in reason for words in _LINK_WORDS)
+
+
+class NotResumed(AskedWrongly):
+    """Journal and devices don't allow it, or the person doesn't; the message says what is known and what to check."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a procedure needs of the world around it.
+
+    Attributes:
+        urls: of both ports, by the device's name.
+        goes_on: asked when it is held (reason, and why the last try did not go on): try again, or leave it held.
+        told: gets lines for a person.
+        new_session_id: four hex digits, different each time.
+        stop_pressed: who pressed stop, or None; asked all the time.
+    """
+
+    urls: Mapping[str, str]
+    operator: Operator
+    scanner: Scanner
+    goes_on: Callable[[str, str], bool]
+    new_session_id: Callable[[], str]
+    listener: Callable[[Snapshot], None] = lambda _snapshot: None
+    told: Callable[[str], None] = lambda _line: None
+    stop_pressed: Callable[[], str | None] = lambda: None
+
+
+class Undertaking:
+    """One procedure, in ``folder``.
+
+    Args:
+        open_journal, continue_journal: for tests that stop the controller at a record.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        settings: ProcedureSettings,
+        devices: Devices,
+        around: Surroundings,
+        *,
+        open_journal: Callable[[Path], Journal] = Journal,
+        continue_journal: Callable[[Path], Journal] = Journal.continued,
+    ) -> None:
+        self._path = folder / JOURNAL_FILE
+        self._plan, self._settings, self._devices, self._around = plan, settings, devices, around
+        self._open_journal, self._continue_journal = open_journal, continue_journal
+        self._aside = Aside()
+
+    def begin(self) -> Session:
+        """From the first step on, until it is over and nobody wants to go on.
+
+        Raises:
+            AskedWrongly: a port can't be opened, or the journal not be made or written.
+        """
+        with self._connected(within_s=0.0) as (rig, applicator, transport, keep):
+            journal = self._open_journal(self._path)
+            keep.callback(journal.close)
+            journal.append(0, "opened", {"plan": self._plan.content_hash, "settings": asdict(self._settings)})
+            session = self._session(
+                Procedure(self._plan, self._settings), journal, rig, applicator, transport
+            )
+            session.run()
+        return self._onward(session)
+
+    def take_up(self) -> Session:
+        """From where it was interrupted or held.
+
+        Raises:
+            NotResumed: it may not go on; what is known and what to check.
+            AskedWrongly: it is over, there is no journal of this plan, or somebody else writes it.
+        """
+        return self._onward(self._again())
+
+    def _onward(self, session: Session) -> Session:
+        while session.procedure.is_held:
+            reason, why_not = session.procedure.known.held_because, ""
+            while self._around.goes_on(reason, why_not):
+                try:
+                    session = self._again()
+                    break
+                except AskedWrongly as problem:
+                    why_not = str(problem)
+            else:
+                return session
+        return session
+
+    def _again(self) -> Session:
+        replayed = replay(self._path, self._plan)
+        procedure = replayed.procedure
+        if procedure.is_ended:
+            raise AskedWrongly(
+                f"{self._path.parent}: the procedure is {procedure.state.lower()}; nothing is there to go on with."
+            )
+        began_with = identities(self._path)
+        with self._connected(within_s=REPLUG_S) as (rig, applicator, transport, keep):
+            journal = self._continue_journal(self._path)
+            keep.callback(journal.close)
+            session = self._session(procedure, journal, rig, applicator, transport)
+            begin_with: tuple[Event, ...] = ()
+            if procedure.state != "READY":
+                report = self._without_strangers(look(rig, applicator, transport, procedure), began_with)
+                asked = _Served(self._around, rig, applicator, transport, self._aside)
+                resumption = confirm(compare(replayed, report), asked, journal, transport.now_ns())
+                begin_with = resumption.begin_with
+                if not begin_with:
+                    raise NotResumed(resumption.verdict.text)
+            session.run(begin_with)
+        return session
+
+    def _session(
+        self,
+        procedure: Procedure,
+        journal: Journal,
+        rig: RigDriver,
+        applicator: ApplicatorDriver,
+        transport: PortTransport,
+    ) -> Session:
+        return Session(
+            procedure,
+            journal,
+            rig=rig,
+            applicator=applicator,
+            transport=transport,
+            operator=self._around.operator,
+            scanner=self._around.scanner,
+            listener=self._around.listener,
+            aside=self._aside,
+            stop_pressed=self._around.stop_pressed,
+        )
+
+    @contextmanager
+    def _connected(
+        self, within_s: float
+    ) -> Iterator[tuple[RigDriver, ApplicatorDriver, PortTransport, ExitStack]]:
+        """Drivers that know nothing yet, at ports just opened; what is kept is closed before the ports."""
+        devices, around = self._devices, self._around
+        ends = {name: (url, devices.baud[name]) for name, url in around.urls.items()}
+        ports = open_ports(
+            ends, within_s=within_s, told=around.told, given_up=lambda: around.stop_pressed() is not None
+        )
+        with ExitStack() as keep:
+            rig = RigDriver(devices.rig)
+            applicator = ApplicatorDriver(devices.applicator, around.new_session_id())
+            drivers: dict[str, Any] = {"rig": rig, "applicator": applicator}
+            transport = PortTransport(
+                {name: (drivers[name], port) for name, port in ports.items()}, speed=devices.speed
+            )
+            keep.callback(transport.close)
+            yield rig, applicator, transport, keep
+
+    def _without_strangers(self, report: DeviceReport, began_with: Mapping[str, str]) -> DeviceReport:
+        """Other devices than those that the procedure began with, or real ones where nobody watches, are a problem."""
+        problems = list(report.problems)
+        for name, state in (("rig", report.rig), ("applicator", report.applicator)):
+            if not state.linked:
+                continue
+            began = began_with.get(name, state.identity)
+            if began != state.identity:
+                problems.append(
+                    f"The {name} at {self._around.urls[name]} is {state.identity}; the procedure began with {began}."
+                )
+            if self._around.operator.is_automatic and not state.simulated:
+                problems.append(f"The {name} is real hardware: a person must confirm (--operator terminal).")
+        return replace(report, problems=tuple(problems))
+
+
+def identities(journal: Path) -> dict[str, str]:
+    """Which rig and applicator the journal first tells of, as they call themselves."""
+    first: dict[str, str] = {}
+    for record in read_journal(journal):
+        back = record.body.get("readback")
+        if isinstance(back, dict) and "identity" in back:
+            first.setdefault("applicator" if "boot" in back else "rig", str(back["identity"]))
+    return first
+
+
+class _Served:
+    """Asks the operator while both links are served: a person may think for minutes."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        rig: RigDriver,
+        applicator: ApplicatorDriver,
+        transport: PortTransport,
+        aside: Aside,
+    ) -> None:
+        self._around, self._rig, self._applicator = around, rig, applicator
+        self._transport, self._aside = transport, aside
+        self.is_automatic, self.name = around.operator.is_automatic, around.operator.name
+
+    def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
+        answer = self._aside.submit(self._around.operator.answer, command)
+
+        def is_awaited() -> bool:
+            who = self._around.stop_pressed()
+            if who is not None:
+                raise NotResumed(f"Interrupted by {who} before it went on; nothing was moved.")
+            return not answer.done()
+
+        serve_links(self._rig, self._applicator, self._transport, None, is_awaited)
+        return answer.result()
