@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from console.detect_command import detect
+from console.endings import InternalFaultError, Interrupted
+from console.evaluate_command import evaluate
 from console.devices_command import devices
 from console.journal_command import journal, verify_journal
 from console.plan_command import plan
@@ -163,6 +165,7 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
 seedguide.add_command(scans)
 seedguide.add_command(detect)
 seedguide.add_command(plan)
+seedguide.add_command(evaluate)
 seedguide.add_command(template)
 seedguide.add_command(simulate)
 seedguide.add_command(devices)
@@ -226,10 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         _say("interrupted.")
         return 130
-    except _Interrupted as problem:
+    except (_Interrupted, Interrupted) as problem:
         _say(str(problem))
         return 130
-    except _InternalFaultError as problem:
+    except (_InternalFaultError, InternalFaultError) as problem:
         _say(str(problem))
         return 1
 

@@ -22,8 +22,10 @@ GOAL_MISSED = 4
 _EXIT_STATUSES = """\b
 Exit status:
     0  planned, every goal and limit met
+    1  internal fault: one line here, the traceback in DIR/fault.txt; an earlier run is back
     2  bad input: one line that says what, where and what to do
     4  planned, but a goal or limit is missed (see the table)
+  130  interrupted (Ctrl-C); nothing is written, an earlier run is back
 """
 
 
@@ -79,20 +81,15 @@ class _Number(click.FloatRange):
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
     """Take the folder, plan, and give the folder back if anything went wrong."""
+    from console.endings import all_or_nothing
     from console.output_folder import OutputFolder
 
     if not case.is_dir():
         raise AskedWrongly(
             f"{case}: no such folder; CASE is a folder with a CT series and an RT Structure Set."
         )
-    folder = OutputFolder.take(out, overwrite=overwrite, case=case)
-    try:
-        status = _plan(case, folder.path, chosen)
-    except BaseException:
-        folder.give_back()
-        raise
-    folder.keep()
-    return status
+    with all_or_nothing(OutputFolder.take(out, overwrite=overwrite, case=case)) as folder:
+        return _plan(case, folder.path, chosen)
 
 
 def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
@@ -102,6 +99,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
     from console.plan_picture import write_plan_picture
     from planning.anatomy import build_anatomy
     from planning.bound import lower_bound
+    from planning.case_link import note_case
     from planning.dicom import read_case
     from planning.plan_folder import write_plan_folder
     from planning.planner import make_plan
@@ -148,6 +146,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             )
         tell("writing", 1.0)
         write_plan_folder(out, case, anatomy, result)
+        note_case(out, case_folder)
         picture = out / "overview.png"
         write_plan_picture(
             picture, case, anatomy, result.plan, result.dose, result.dose_grid, result.statistics

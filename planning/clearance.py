@@ -156,6 +156,17 @@ def depths_backwards(clearance: ClearanceMap, points_mm: Floats, directions: Flo
     )
 
 
+def nearest_mm(clearance: ClearanceMap, start_mm: Floats, stop_mm: Floats, far_mm: float) -> Floats:
+    """Distance of each forbidden structure's nearest voxel box from the line start - stop; inf beyond ``far_mm``."""
+    g = clearance.grid
+    count = int(np.ceil(np.linalg.norm(np.subtract(stop_mm, start_mm)) / STEP_MM)) + 1
+    points = np.linspace(start_mm, stop_mm, count)
+    index = np.ascontiguousarray(g.index_of(points))
+    found = np.full(len(clearance.names) + 1, np.inf)
+    _nearest(clearance.label, index, np.array(g.spacing_mm), far_mm, found)
+    return found[1:]
+
+
 def _thinned(grid: Grid, step_zyx: list[int]) -> Grid:
     """The grid of blocks of voxels; the last block of an axis may be filled in part only."""
     nz, ny, nx = (-(-n // s) for n, s in zip(grid.shape, step_zyx, strict=True))
@@ -240,6 +251,28 @@ def _blocking(label, keep, far, x, y, z, spacing):  # type: ignore[no-untyped-de
                     if gap < found_gap:
                         found, found_gap = here, gap
     return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _nearest(label, index, spacing, far, found):  # type: ignore[no-untyped-def]
+    """Least distance (mm) from points (z, y, x indices) to each label's voxel boxes, into ``found`` by label."""
+    nz, ny, nx = label.shape
+    for p in range(index.shape[0]):
+        z, y, x = index[p, 0], index[p, 1], index[p, 2]
+        k0, k1 = max(0, int(np.floor(z - far / spacing[2]))), min(nz - 1, int(np.ceil(z + far / spacing[2])))
+        j0, j1 = max(0, int(np.floor(y - far / spacing[1]))), min(ny - 1, int(np.ceil(y + far / spacing[1])))
+        i0, i1 = max(0, int(np.floor(x - far / spacing[0]))), min(nx - 1, int(np.ceil(x + far / spacing[0])))
+        for k in range(k0, k1 + 1):
+            dz = max(0.0, abs(k - z) - 0.5) * spacing[2]
+            for j in range(j0, j1 + 1):
+                dy = max(0.0, abs(j - y) - 0.5) * spacing[1]
+                for i in range(i0, i1 + 1):
+                    here = label[k, j, i]
+                    if here:
+                        dx = max(0.0, abs(i - x) - 0.5) * spacing[0]
+                        gap = np.sqrt(dx * dx + dy * dy + dz * dz)
+                        if gap <= far and gap < found[here]:
+                            found[here] = gap
 
 
 @numba.njit(cache=True, nogil=True)

@@ -34,10 +34,15 @@ def judge_goals(
     )
 
 
+def label_of(metric: str) -> tuple[str, str]:
+    """How a metric and its unit read: ``d2cc_gy`` -> ("D2cc", "Gy")."""
+    stem, _, suffix = metric.rpartition("_")
+    return _LABELS.get(stem, stem.upper()), {"gy": "Gy", "pct": "%"}.get(suffix, suffix)
+
+
 def _goal(name: str, limit: DoseLimit, value: float, prescription_gy: float) -> Goal:
     bound = limit.limit(prescription_gy)
-    metric, _, suffix = limit.metric.rpartition("_")
-    unit = {"gy": "Gy", "pct": "%"}.get(suffix, suffix)
+    label, unit = label_of(limit.metric)
     at_least = limit.bound == "at_least"
-    wanted = f"{name} {_LABELS.get(metric, metric.upper())} {'>=' if at_least else '<='} {bound:g} {unit}"
+    wanted = f"{name} {label} {'>=' if at_least else '<='} {bound:g} {unit}"
     return Goal(name, wanted, value, unit, value >= bound if at_least else value <= bound, limit.source)

@@ -7,6 +7,7 @@ becomes a ``NeedlePath`` with the places its seeds may take, or a ``RejectedHole
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +141,17 @@ def hole_name(column: int, row: int) -> str:
         column, rest = divmod(column - 1, 26)
         letters = chr(ord("A") + rest) + letters
     return f"{letters}{row + 1}"
+
+
+def hole_cell(name: str) -> tuple[int, int] | None:
+    """Column and row, from 0, of a hole's name; None for what is no such name."""
+    parts = re.fullmatch(r"([A-Z]{1,3})([1-9][0-9]{0,3})", name)
+    if parts is None:
+        return None
+    column = 0
+    for letter in parts[1]:
+        column = 26 * column + ord(letter) - ord("A") + 1
+    return column - 1, int(parts[2]) - 1
 
 
 def template_pose(

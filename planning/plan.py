@@ -230,7 +230,7 @@ class Plan:
         if not edited and plan.content_hash != body.get("content_hash"):
             raise AskedWrongly(
                 f"{path}: the content was changed after the plan was made (hash differs); "
-                "make it anew with 'seedguide plan'."
+                "make it anew with 'seedguide plan', or judge the edit with 'seedguide evaluate'."
             )
         return plan
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from planning.anatomy import Anatomy
 from planning.dicom import Case
+from planning.plan import Plan
 from planning.planner import PlanResult
 from planning.rt_objects import MaskedStructure, Origin, write_rt_dose, write_rt_plan, write_rt_structures
+from planning.volume import Grid
 
 PLAN_FILE = "plan.json"
 BEFORE_INSERTION = timedelta(hours=16)  # assumed: planned in the afternoon, implanted the next morning
@@ -24,12 +29,21 @@ def insertion_day(case: Case) -> datetime:
 
 
 def write_plan_folder(out: Path, case: Case, anatomy: Anatomy, planned: PlanResult) -> None:
-    """Write ``plan.json``, ``rtstruct.dcm``, ``rtplan.dcm`` and ``rtdose.dcm`` into the folder ``out``.
+    """Write ``plan.json`` and the RT objects into the folder ``out``."""
+    planned.plan.save(out / PLAN_FILE)
+    write_rt_objects(out, case, anatomy, planned.plan, planned.dose, planned.dose_grid)
+
+
+def write_rt_objects(
+    out: Path, case: Case, anatomy: Anatomy, plan: Plan, dose: NDArray[np.float32], dose_grid: Grid
+) -> None:
+    """Write ``rtstruct.dcm``, ``rtplan.dcm`` and ``rtdose.dcm`` into the folder ``out``.
 
     The same plan gives the same bytes: UIDs follow from its hash, dates from the planning CT's.
+
+    Args:
+        dose: of the plan, Gy to infinity, on ``dose_grid``.
     """
-    plan = planned.plan
-    plan.save(out / PLAN_FILE)
     origin = Origin(plan.content_hash, insertion_day(case) - BEFORE_INSERTION)
     structures = [
         MaskedStructure("GTV", "GTV", anatomy.gtv),
@@ -38,6 +52,4 @@ def write_plan_folder(out: Path, case: Case, anatomy: Anatomy, planned: PlanResu
     ]
     on = write_rt_structures(out / "rtstruct.dcm", structures, plan, case.ct, origin=origin)
     treatment = write_rt_plan(out / "rtplan.dcm", plan, case.ct, origin=origin, structure_set_uid=on)
-    write_rt_dose(
-        out / "rtdose.dcm", planned.dose, planned.dose_grid, case.ct, origin=origin, plan_uid=treatment
-    )
+    write_rt_dose(out / "rtdose.dcm", dose, dose_grid, case.ct, origin=origin, plan_uid=treatment)

@@ -54,3 +54,50 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def earlier(case: Path, tmp_path: Path) -> tuple[list[str], Path]:
+    """A folder with an earlier plan, and the arguments to plan into it again."""
+    from console.output_folder import OutputFolder
+
+    out = tmp_path / "out"
+    taken = OutputFolder.take(out, overwrite=False, case=case)
+    (out / "plan.json").write_text("earlier")
+    taken.keep()
+    return ["plan", str(case), "--out", str(out), "--overwrite"], out
+
+
+def test_our_own_fault_is_one_line_and_the_earlier_plan_is_back(
+    earlier: tuple[list[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a\nbug")
+
+    monkeypatch.setattr("planning.planner.make_plan", broken)
+    arguments, out = earlier
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "Traceback" not in shown.out + shown.err
+    assert "Traceback" in (out / "fault.txt").read_text()
+    assert (out / "plan.json").read_text() == "earlier"
+
+
+def test_ctrl_c_leaves_what_was_there(
+    earlier: tuple[list[str], Path],
+    case: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("planning.planner.make_plan", pressed)
+    arguments, out = earlier
+    assert main(arguments) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert (out / "plan.json").read_text() == "earlier"
+    new = out.parent / "new"
+    assert main(["plan", str(case), "--out", str(new)]) == 130
+    assert not new.exists()
