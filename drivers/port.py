@@ -90,7 +90,15 @@ class Port:
         self._unsent.clear()
 
     def close(self) -> None:
+        """Give the port up. Other links wait meanwhile, so a socket is closed here: pyserial sleeps 0.3 s over it,
+        and leaves it open when the far end has gone before.
+        """
+        wire = getattr(self._serial, "_socket", None)
+        if self.url.startswith("socket:"):
+            self._serial.is_open = False
         self._serial.close()
+        if wire is not None:
+            wire.close()
 
     def __enter__(self) -> Port:
         return self

@@ -6,6 +6,7 @@ import os
 import pty
 import select
 import socket
+import struct
 import tty
 
 import pytest
@@ -93,3 +94,19 @@ def test_a_bad_url_is_one_clear_sentence(url: str, word: str) -> None:
     with pytest.raises(ValueError, match=word) as caught:
         Port(url)
     assert "\n" not in str(caught.value)
+
+
+def test_a_socket_that_was_hung_up_on_is_closed_at_once_and_only_once() -> None:
+    """pyserial leaves it open when the far end has reset the connection: a leak, told at some later time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = Port(f"socket://127.0.0.1:{listener.getsockname()[1]}")
+        far, _ = listener.accept()
+        wire: socket.socket = vars(port._serial)["_socket"]
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no goodbye
+        far.close()
+        assert select.select([wire], [], [], 2.0)[0]
+        with pytest.raises(DeviceMisbehaved, match="gone"):
+            port.read()
+        port.close()
+        assert wire.fileno() == -1
+        port.close()
