@@ -77,11 +77,10 @@ class ApplicatorBoard:
         self._motion_ends_ns = now_ns
         self._volatile_latch = "NONE"
         self._is_seated = mechanics.is_seated
-        self._is_estop_open = mechanics.is_estop_open
+        self._is_estop_open = False  # a loop that is open already is told after BOOTED, as one that opens
+        self._was_unheard = False
         if not self._is_seated:
             memory.note_open_switch()
-        if self._is_estop_open:
-            self._volatile_latch = "ESTOP"
 
     # -- what can be read -----------------------------------------------------------------------------
 
@@ -200,6 +199,7 @@ class ApplicatorBoard:
         self._check_seed(n, armed.z)
         self.memory.intend(n, self._mechanics.encoder_um(self._now_ns))
         self._state, self._armed, self._is_coming_home = "FIRING", None, False
+        self._was_unheard = False
         self._mechanics.start_stroke(self._now_ns)
         self._motion_ends_ns = self._mechanics.stylet_ends_ns()
         return None
@@ -241,6 +241,7 @@ class ApplicatorBoard:
         """All motion ends now, also a stroke."""
         self._mechanics.halt(self._now_ns)
         was, self._state, self._armed = self._state, "IDLE", None
+        self._was_unheard = False
         if was == "FIRING":
             self._conclude("UNKNOWN")
         self._stopped(by, latch)
@@ -259,7 +260,7 @@ class ApplicatorBoard:
             due.append(self._motion_ends_ns)
         if self._is_z_moving():
             due.append(self._checked_ns + CONTROL_NS)
-        if self._state in ("ARMED", "MOVING", "HOMING"):
+        if self._state != "IDLE" and not self._was_unheard:
             due.append(self.heard_ns + WATCHDOG_NS)
         if self._armed is not None:
             due.append(self._armed.at_ns + TOKEN_NS + 1)
@@ -276,9 +277,11 @@ class ApplicatorBoard:
             error_um = self._mechanics.commanded_um(now_ns) - self._mechanics.encoder_um(now_ns)
             if abs(error_um) > FOLLOWING_UM:
                 self.stop("AXIS", "AXIS")
+        silent = now_ns >= self.heard_ns + WATCHDOG_NS
+        if silent and self._state == "FIRING":
+            self._was_unheard = True  # the stroke is finished first, whoever comes back meanwhile
         if self._state in _IN_MOTION and now_ns >= self._motion_ends_ns:
             self._finish_motion()
-        silent = now_ns >= self.heard_ns + WATCHDOG_NS
         if silent and self._state in ("ARMED", "MOVING", "HOMING"):
             self.stop("WATCH", "WATCH")
         if self._armed is not None and now_ns > self._armed.at_ns + TOKEN_NS:
@@ -364,7 +367,8 @@ class ApplicatorBoard:
         self._state = "IDLE"
         self._conclude(out)
         self._tell_shot()
-        if self._now_ns >= self.heard_ns + WATCHDOG_NS:
+        if self._was_unheard:
+            self._was_unheard = False
             self._stopped("WATCH", "WATCH")
 
     def _conclude(self, out: str) -> None:
@@ -382,6 +386,6 @@ class ApplicatorBoard:
         self.events.append(("SHOT", {key: result[key] for key in ("n", "out", "peak", "pulses", "stroke")}))
 
     def _stopped(self, by: str, latch: str) -> None:
-        if self._volatile_latch == "NONE" and self.latch == "NONE":
+        if self._volatile_latch == "NONE":  # beneath a seed's latch, if there is one
             self._volatile_latch = latch
         self.events.append(("STOPPED", {"z": self._mechanics.encoder_um(self._now_ns), "by": by}))

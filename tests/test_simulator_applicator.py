@@ -394,7 +394,9 @@ def test_a_stopped_stroke_is_unknown_and_outranks_the_stop(bench: ApplicatorBenc
         bench.mechanics.set_estop(False, bench.now_ns)
         bench.pass_time(100)
         assert [event["es"] for event in bench.events("ESTOP")] == ["1", "0"]
-    assert bench.ask("CLEAR", la="UNKNOWN", n=1, **{"as": "WA"}) == {"la": "NONE"}
+    beneath = way.upper()
+    assert bench.ask("CLEAR", la="UNKNOWN", n=1, **{"as": "WA"}) == {"la": beneath}
+    assert bench.ask("CLEAR", la=beneath, n=0, **{"as": "NO"}) == {"la": "NONE"}
 
 
 @pytest.mark.parametrize("fault", ["stuck", "slip"])
