@@ -29,6 +29,7 @@ from simulator.error_population import (
     draw_setup_error,
 )
 from simulator.geometry import Floats, apply, checked, turn, unit
+from simulator.physics import ImpossibleMotionError
 
 NEEDLE_LENGTH_MM = 200.0
 NEEDLE_DIAMETER_MM = 1.27
@@ -38,10 +39,6 @@ SKIN_HU = -300.0
 _RAMP_MM = 10.0  # the depth error is reached over the first 10 mm, so that a stepping tip never jumps
 _SEARCH_MM = (-60.0, 240.0)  # of the guide line, for the skin
 _BONE_HU = 300.0
-
-
-class ImpossibleMotionError(ValueError):
-    """The devices tried something that matter forbids, e.g. to move a needle sideways in tissue."""
 
 
 @dataclass

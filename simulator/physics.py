@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 NS_PER_S = 1_000_000_000
 
@@ -30,6 +30,14 @@ class Tissue(Protocol):
 
     def drop_seed(self, needle: str) -> object:
         """A seed leaves the needle's tip."""
+
+
+@runtime_checkable
+class Resisting(Protocol):
+    """Tissue that is felt."""
+
+    def resistance_n(self, needle: str) -> float:
+        """Force against advancing the needle from where it stands, N."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +160,10 @@ class Template:
                 return name
         return None
 
+    def resistance_n(self, needle: str) -> float:
+        """Force against advancing the needle; 0 where nothing can be felt."""
+        return self.tissue.resistance_n(needle) if isinstance(self.tissue, Resisting) else 0.0
+
     def release(self, needle: str, *, is_out: bool) -> None:
         """The jaw opens: the needle stands where it is, or is laid aside when it is out of the template."""
         if self.tissue is not None:
@@ -176,6 +188,10 @@ class Template:
         self.seeds_dropped[needle] = self.seeds_dropped.get(needle, 0) + 1
         if self.tissue is not None:
             self.tissue.drop_seed(needle)
+
+
+class ImpossibleMotionError(ValueError):
+    """The devices tried something that matter forbids, e.g. to move a needle sideways in tissue."""
 
 
 class ImpossibleByHandError(ValueError):

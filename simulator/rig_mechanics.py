@@ -11,7 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.physics import ImpossibleByHandError, Template, follow_with_slack
+from simulator.physics import (
+    ImpossibleByHandError,
+    ImpossibleMotionError,
+    Template,
+    follow_with_slack,
+)
 
 X, Y, Z = 0, 1, 2
 HOME_Z_MM = -19.0  # rig depth of a fresh needle's tip when the carriage is at home: out of the template
@@ -26,6 +31,7 @@ class RigParameters:
     steps_per_mm: float = 200.0
     slack_mm: float = 0.02
     homing_sigma_mm: float = 0.01
+    pull_out_n: float = 60.0  # thrust on Z beyond which its motor loses steps
     start_mm: tuple[float, ...] = (-60.0, -80.0, -5.0)  # machine, when the power first comes on
 
 
@@ -53,6 +59,7 @@ class RigMechanics:
         self._is_stalled = [False] * count
         self._is_broken = [False] * count
         self._is_pushed = [False] * count
+        self._pull_out_n = self.parameters.pull_out_n
         self._is_closed = False
         self._in_jaw: str | None = None
         self._held: str | None = None
@@ -61,9 +68,10 @@ class RigMechanics:
     # -- the board's side -----------------------------------------------------------------------------
 
     def turn(self, ways_mm: Sequence[float]) -> None:
-        """The motors turn by these ways (machine X, Y, Z); a stalled one, or one at its end, does not."""
+        """The motors turn by these ways (machine X, Y, Z, ...); a stalled one, or one at its end, does not."""
+        before_mm = list(self._motor_mm), list(self._load_mm)
         for axis, way_mm in enumerate(ways_mm):
-            if way_mm and not self._is_stalled[axis]:
+            if way_mm and not self._is_stalled[axis] and not self._is_overloaded(axis, way_mm):
                 end_mm = -self.parameters.travel_mm - 1.0
                 motor_mm = min(max(self._motor_mm[axis] + way_mm, end_mm), 1.0)
                 self._motor_mm[axis] = motor_mm
@@ -71,7 +79,16 @@ class RigMechanics:
                 self._load_mm[axis] = follow_with_slack(self._load_mm[axis], motor_mm, slack_mm)
         if self.carriage_mm[Z] > HOME_Z_MM + _AT_HOME_MM and self._held is None:
             self._in_jaw = None  # never gripped: it fell out
-        self._carry()
+        try:
+            self._carry()
+        except ImpossibleMotionError:  # tissue holds the needle, and the needle the carriage: steps are lost
+            self._motor_mm, self._load_mm = before_mm
+
+    def _is_overloaded(self, axis: int, way_mm: float) -> bool:
+        """Advancing against more force than the motor has: it stays where it is, and Grbl counts on."""
+        if axis != Z or way_mm >= 0.0 or self._held is None:
+            return False
+        return self.template.resistance_n(self._held) > self._pull_out_n
 
     def way_to_switch_mm(self, axis: int) -> float | None:
         """How far the motor can turn outwards until the switch trips; None if it never does."""
@@ -150,9 +167,17 @@ class RigMechanics:
 
     def lose_steps(self, axis: int, way_mm: float) -> None:
         """The load slips by this much (machine mm); nobody is told."""
+        before_mm = list(self._motor_mm), list(self._load_mm)
         self._motor_mm[axis] += way_mm
         self._load_mm[axis] += way_mm
-        self._carry()
+        try:
+            self._carry()
+        except ImpossibleMotionError:
+            self._motor_mm, self._load_mm = before_mm
+
+    def weaken(self, pull_out_n: float) -> None:
+        """The depth motor loses steps beyond this force (a driver's current set too low)."""
+        self._pull_out_n = pull_out_n
 
     def stall(self, axis: int, is_stalled: bool = True) -> None:
         """The motor hums and doesn't turn; Grbl can't see it."""

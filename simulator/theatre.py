@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from simulator.applicator_mechanics import ApplicatorMechanics
-from simulator.patient import ImpossibleMotionError, Patient
-from simulator.physics import ImpossibleByHandError
+from simulator.patient import Patient
+from simulator.physics import ImpossibleByHandError, ImpossibleMotionError
 from simulator.rig_mechanics import RigMechanics
 from simulator.scanner import ScanRequest, scan
 
@@ -87,7 +87,7 @@ class Theatre:
                 self._returned = returned
             case "scan" | "truth" if self.patient is None:
                 raise ImpossibleByHandError(
-                    "nobody lies on the couch: the bench was started without a patient"
+                    "nobody lies on the couch: start the bench with --plan, or let seedguide run fetch the patient"
                 )
             case "scan":
                 assert self.patient is not None
@@ -136,8 +136,12 @@ class Theatre:
 
     def _lay(self, case: str, patient_from_rig: Any) -> None:
         here = (str(Path(case).resolve()), [[float(v) for v in row] for row in patient_from_rig])
-        if self._lies_there == here:
+        if self._lies_there == here and self._template.is_unused:
             return
+        if self._lies_there == here:
+            raise ImpossibleByHandError(
+                "needles or seeds of an earlier procedure are in the patient on the couch; start the bench again"
+            )
         if self.patient is not None:
             raise ImpossibleByHandError(
                 "another patient, or the same for another plan, lies on the couch; start the bench again"

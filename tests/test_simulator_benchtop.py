@@ -13,8 +13,7 @@ import pytest
 from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.benchtop import HELP, Benchtop, Plug
 from simulator.faults import FaultError
-from simulator.patient import ImpossibleMotionError
-from simulator.physics import Template
+from simulator.physics import ImpossibleMotionError, Template
 from simulator.requests import RequestFolder
 from simulator.theatre import Theatre
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ from simulated_bench import RigBench
 
 from simulator.grbl_firmware import GrblFirmware
 from simulator.grbl_parser import GcodeError, Modal, Offsets, parse, tidy
-from simulator.physics import ImpossibleByHandError, Template, braking, trapezoid
-from simulator.rig_mechanics import X, Y, Z
+from simulator.physics import ImpossibleByHandError, ImpossibleMotionError, Template, braking, trapezoid
+from simulator.rig_mechanics import RigParameters, X, Y, Z
 
 BANNER = ["Grbl 1.1h ['$' for help]", "[MSG:'$H'|'$X' to unlock]"]
 RESET = b"\x18"
+_QUIRK_TESTS = ("test_simulator_grbl.py", "test_drivers_rig_quirks.py", "test_drivers_rig.py")
 
 
 @pytest.fixture
@@ -443,6 +446,52 @@ def test_a_needle_is_handed_only_into_an_open_jaw_at_home(rig: RigBench) -> None
     assert rig.mechanics.held is None, "it was never gripped, so it fell"
 
 
+class _Tough(_Tissue):
+    """Pushes back with 1 N per mm beyond the skin at 20 mm; needles are not moved sideways in it."""
+
+    def resistance_n(self, needle: str) -> float:
+        assert needle == "C3"
+        return max(0.0, self.path[-1][2] - 20.0) if self.path else 0.0
+
+    def insert(self, needle: str, x_mm: float, y_mm: float, tip_z_mm: float) -> None:
+        inside = [place for place in self.path if place[2] > 20.0]
+        if inside and math.dist(inside[0][:2], (x_mm, y_mm)) > 1.0:
+            raise ImpossibleMotionError("sideways")
+        super().insert(needle, x_mm, y_mm, tip_z_mm)
+
+
+def test_steps_are_lost_against_more_force_than_the_motor_has_and_mpos_does_not_know() -> None:
+    rig = RigBench(Template(_Tough()), RigParameters(pull_out_n=30.0))
+    rig.home()
+    _insert(rig, 40.0)
+    assert rig.mechanics.carriage_mm[Z] == pytest.approx(40.0, abs=0.1), "20 N is below it"
+    rig.say("G53G1Z-80.000F600\n", 30.0)
+    assert rig.place()[Z] == -80.0
+    assert rig.mechanics.carriage_mm[Z] == pytest.approx(50.5, abs=0.6), "30 N at 50 mm"
+    rig.say("G53G1Z-70.000F600\n", 30.0)
+    assert rig.mechanics.carriage_mm[Z] == pytest.approx(40.5, abs=0.7), "it draws back all the same"
+    rig.mechanics.weaken(10.0)
+    rig.say("G53G1Z-75.000F600\n", 30.0)
+    assert rig.mechanics.carriage_mm[Z] == pytest.approx(40.5, abs=0.7)
+
+
+def test_a_needle_in_tissue_holds_the_carriage_sideways() -> None:
+    rig = RigBench(Template(_Tough()))
+    rig.home()
+    _insert(rig, 60.0)
+    x_mm = rig.mechanics.carriage_mm[X]
+    rig.say("G53G1X-50.000F600\n", 60.0)
+    assert rig.place()[X] == -50.0
+    assert rig.mechanics.carriage_mm[X] == pytest.approx(x_mm, abs=1.1)
+    rig.mechanics.lose_steps(X, 30.0)
+    assert rig.mechanics.carriage_mm[X] == pytest.approx(x_mm, abs=1.1)
+
+
+def test_a_relative_move_sent_twice_is_done_twice(rig: RigBench) -> None:
+    assert rig.say("G91G1X-5F3000\nG91G1X-5F3000\n", 10.0) == ["ok", "ok"]
+    assert rig.place()[X] == -11.0
+
+
 # -- laws of motion ----------------------------------------------------------------------------------------------
 
 
@@ -476,3 +525,13 @@ def test_noise_never_stops_it_answering(noise: list[bytes]) -> None:
     bench.say(RESET, 1.0)
     (report,) = bench.say("?")
     assert report.startswith(("<Idle", "<Alarm"))
+
+
+def test_the_page_names_a_test_for_each_way_of_grbl() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "simulator" / "DEVICES.md").read_text(encoding="utf-8")
+    table = page.split("| Grbl's way | shown by | survived by |")[1].split("\n\n")[0]
+    known = "".join((tests / name).read_text(encoding="utf-8") for name in _QUIRK_TESTS)
+    names = [word for word in re.findall(r"`([a-z][a-z0-9_]{12,})`", table) if not word.endswith("py")]
+    assert len(names) >= 26
+    assert [name for name in names if f"def test_{name}(" not in known] == []

@@ -15,7 +15,8 @@ from simulator.error_population import (
     draw_setup_error,
 )
 from simulator.geometry import apply, inverse, rigid, turn
-from simulator.patient import ImpossibleMotionError, Patient
+from simulator.patient import Patient
+from simulator.physics import ImpossibleMotionError
 
 # the rig's +z runs along patient +x: the datum lies 30 mm outside the cylinder
 POSE = np.array([[0, 0, 1, -100], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=float)
