@@ -84,10 +84,11 @@ def in_words(record: Record) -> str:
     """One line: number, the procedure's clock (h:mm:ss.mmm), what happened."""
     ms = record.t_ns // 1_000_000
     clock = f"{ms // 3_600_000}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
-    return f"{record.number:6d}  {clock:>12}  {_what(record)}"
+    return f"{record.number:6d}  {clock:>12}  {text_of(record)}"
 
 
-def _what(record: Record) -> str:
+def text_of(record: Record) -> str:
+    """What happened, in words."""
     body = dict(record.body)
     match record.kind:
         case "opened":
