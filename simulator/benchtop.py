@@ -107,6 +107,10 @@ class Benchtop:
                 self.applicator_mechanics.stick_z(what == "stick", now_ns)
             case ["stall" | "free" as what, "rig", axis]:
                 self.rig_mechanics.stall("xyz".index(axis), what == "stall")
+            case ["weaken", "rig", newtons]:
+                self.rig_mechanics.weaken(float(newtons))
+            case ["strengthen", "rig"]:
+                self.rig_mechanics.weaken(self.rig_mechanics.parameters.pull_out_n)
             case ["press" | "release" as what, "rig", axis]:
                 self.rig_mechanics.push_switch("xyz".index(axis), what == "press")
             case ["break" | "repair" as what, "rig", axis]:

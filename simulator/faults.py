@@ -32,6 +32,8 @@ DEVICE_HELP = {
     "free applicator": "it follows again",
     "stall rig AXIS": "the motor of axis x, y or z hums and does not turn",
     "free rig AXIS": "it turns again",
+    "weaken rig N": "the depth motor loses steps against more than N newtons",
+    "strengthen rig": "it has its full force again",
     "press rig AXIS": "something presses the limit switch",
     "release rig AXIS": "nothing presses it any more",
     "break rig AXIS": "the limit switch never closes",
@@ -65,7 +67,7 @@ _ENDS_BY = {
     **dict.fromkeys(("noise", "loss", "flips", "duplicates", "delay", "silence"), "mend {1}"),
     **dict.fromkeys(("unplug", "refuse"), "plug {1}"),
     **{"stall": "free rig {2}", "press": "release rig {2}", "break": "repair rig {2}"},
-    **{"estop": "estop off", "blind": "sees", "stick": "free applicator"},
+    **{"estop": "estop off", "blind": "sees", "stick": "free applicator", "weaken": "strengthen rig"},
 }
 
 
