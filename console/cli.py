@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.console_command import console, console_user
 from console.detect_command import detect
+from console.devices_command import devices
 from console.endings import InternalFaultError, Interrupted
 from console.evaluate_command import evaluate
-from console.devices_command import devices
 from console.journal_command import journal, verify_journal
 from console.plan_command import plan
+from console.resume_command import resume
 from console.run_command import run
 from console.scans_command import scans
 from console.simulate_command import simulate
@@ -102,11 +104,11 @@ def seedguide() -> None:
 @click.option(
     "--setup-error-mm", type=_Finite(0, 50), help="Simulated rig-to-patient shift.  [default: by chance]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
-@click.option("--quiet", is_flag=True, help="Show the end table only.")
 @click.option(
     "--faults", metavar="FILE", type=click.Path(path_type=Path), help="What goes wrong: simulator/FAULTS.md."
 )
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
+@click.option("--quiet", is_flag=True, help="Show the end table only.")
 def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:
     """Take the folder, play the procedure, and give the folder back if the input was bad."""
     from console.output_folder import OutputFolder
@@ -139,9 +141,9 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     from console.live import ProcedureView, Screen
     from console.report import write_report
     from console.summary import print_summary
+    from controller.advice import what_to_do
     from planning.site_protocol import load_site_protocol
     from simulator.rehearsal import rehearse as play
-    from controller.advice import what_to_do
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ProcedureView(screen, quiet=quiet) as view:
@@ -170,6 +172,9 @@ seedguide.add_command(template)
 seedguide.add_command(simulate)
 seedguide.add_command(devices)
 seedguide.add_command(run)
+seedguide.add_command(resume)
+seedguide.add_command(console)
+seedguide.add_command(console_user)
 seedguide.add_command(journal)
 seedguide.add_command(verify_journal)
 

@@ -55,10 +55,10 @@ class Door(Protocol):
     def age_s(self) -> float:
         """Since the last word of the controller."""
 
-    def answer(self, number: int, who: str, is_yes: bool, reason: str) -> Awaitable[str | None]:
+    def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> Awaitable[str | None]:
         """The controller's refusal in words, or None."""
 
-    def stop(self, who: str) -> Awaitable[str | None]:
+    def stop(self, who: str, /) -> Awaitable[str | None]:
         """Why the stop could not be handed over, or None."""
 
 
