@@ -1,0 +1,95 @@
+"""Runs the web console: reads the run, listens, and joins the door's news with the page's server."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from console.news import News
+from console.played_run import PlayedRun
+from console.scene import Scene
+from console.web_app import WebConsole
+from console.web_login import Logins, People
+from controller.journal import read_journal
+from planning.refusal import AskedWrongly
+
+_LOOK_S = 0.05
+
+
+async def serve(
+    run: Path,
+    case: Path,
+    host: str,
+    port: int,
+    *,
+    users: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    speed: float | None,
+    told: Callable[[str], None],
+) -> None:
+    """Until interrupted.
+
+    Raises:
+        AskedWrongly: no run there, another patient's case, an address that is taken.
+    """
+    if not (run / "journal.sqlite").is_file():
+        raise AskedWrongly(f"{run}: no procedure has been here (no journal.sqlite).")
+    scene = Scene.load(run / "plan.json", case)
+    door = PlayedRun(list(read_journal(run / "journal.sqlite")), scene.plan, speed, time.monotonic)
+    listening = _listen(host, port)
+    port = int(listening.getsockname()[1])
+    scheme = "http" if cert is None else "https"
+    shown = f"[{host}]" if ":" in host else host
+    names = {shown, "localhost"} if shown in ("127.0.0.1", "[::1]") else {shown}
+    console = WebConsole(
+        scene,
+        News(scene.plan),
+        door,
+        run,
+        None if users is None else Logins(People.load(users)),
+        frozenset(f"{scheme}://{name}:{port}" for name in names),
+        is_secure=cert is not None,
+    )
+    config = uvicorn.Config(
+        console.app(),
+        log_level="warning",
+        access_log=False,
+        ssl_certfile=None if cert is None else str(cert),
+        ssl_keyfile=None if key is None else str(key),
+        ws_max_size=4096,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    told(f"console: {scheme}://{shown}:{port}/  (Ctrl-C ends it; the procedure goes on)")
+    feeding = asyncio.ensure_future(_play(door, console))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        feeding.cancel()
+
+
+async def _play(door: PlayedRun, console: WebConsole) -> None:
+    while not door.is_over:
+        if records := door.due():
+            console.heard(records)
+        await asyncio.sleep(_LOOK_S)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as problem:
+        listening.close()
+        raise AskedWrongly(
+            f"{host}:{port} can't be listened at ({problem.strerror}); choose --port."
+        ) from problem
+    return listening
