@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from imaging.deviation import Deviation, deviation
-from imaging.needle import TWIN_MM, ExpectedNeedle, FoundNeedle, find_needles
+from imaging.needle import THICK_MM, TWIN_MM, ExpectedNeedle, FoundNeedle, find_needles, thickness_sigma_mm
 from imaging.registration import Registration, register
 from imaging.rescan import registration_box_mm
 from imaging.seed import find_seeds
@@ -26,8 +26,6 @@ from planning.volume import CtVolume
 
 FORMAT = "seedguide-detected/1"
 LEAST_SEEN = 0.5  # of a needle between skin and tip, when no plan vouches for it
-SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides from the fit (assumed)
-THICK_MM = 1.27  # 18 G
 MOST_SIGMA_MM = 3.0  # of a needle for which no plan vouches
 BESIDE_AXIS_MM = 3.0  # a "seed" this near to a needle's axis is a piece of the needle
 WHAT = ("needles", "seeds")
@@ -307,7 +305,7 @@ def _unplanned(scan: CtVolume) -> list[FoundNeedle]:
 
 def _reported(scan: CtVolume, needle: FoundNeedle, place: Placed | None, tre_mm: float) -> DetectedNeedle:
     slice_mm = max(scan.grid.spacing_mm[2], scan.slice_thickness_mm)
-    sigma_mm = round(float(np.hypot(needle.sigma_mm, SLICE_SHARE * slice_mm)), 3)
+    sigma_mm = round(float(np.hypot(needle.sigma_mm, thickness_sigma_mm(slice_mm))), 3)
     apart = None
     if place is not None and np.isfinite(tre_mm):
         total = float(np.hypot(sigma_mm, tre_mm))

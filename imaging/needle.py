@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.polynomial import polynomial
 
 from imaging.assignment import assign
+from imaging.axis import Axis, straightened
 from imaging.sample import clip_level_hu
 from imaging.shaft import expected_contrast_hu, find_shafts, resample
-from imaging.tip import End, fit_tip, visible_end
-from imaging.track import Slab, Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
+from imaging.tip import End, Tip, fit_tip, visible_end
+from imaging.track import Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
 from imaging.twin import twin_starts
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
@@ -24,11 +24,11 @@ from planning.volume import CtVolume
 SIDE_MM = 14.0  # looked at beside the outermost expected axis
 BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
 OUTSIDE_MM = 40.0  # looked at outside the skin
-AXIS_MM = 60.0  # length over which a needle's arc is fitted
 FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
+THICK_MM = 1.27  # 18 G
 GROUP_DEG = 5.0  # needles this parallel are followed together
 UNPLANNED_LENGTH_MM = 30.0  # of steel seen: shorter is a piece of bone, tooth or shaft (assumed)
 # Two shafts in the slice plane are told apart when they lie this many slices from each other (measured: 5 mm apart
@@ -179,61 +179,87 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     width_mm = spot_width_mm(slab, starts, slice_mm, clip_hu)
     covariance = spot_covariance(slab.frame, width_mm, slice_sigma_mm(slice_mm))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
-    tracks = _distinct(follow(slab, starts, covariance, slice_mm, clip_hu, least_hu), slice_mm)
+    furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
+    entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
+
+    def lines(starts: Floats) -> tuple[list[Track], list[Axis]]:
+        tracks = follow(slab, starts, covariance, slice_mm, clip_hu, least_hu)
+        rough = [visible_end(track, furthest).w_mm for track in tracks]
+        return straightened(slab, tracks, rough, entry_w, covariance, slice_mm, clip_hu, least_hu)
+
+    tracks, axes = _distinct(*lines(starts), slice_mm)
     if len(tracks) < len(group):
         pairs, replaced = twin_starts(slab, tracks, covariance, clip_hu, len(group) - len(tracks))
         if replaced:
-            kept = np.array([_start_of(track) for n, track in enumerate(tracks) if n not in replaced])
-            starts = np.concatenate([kept.reshape(-1, 5), pairs])
-            tracks = _distinct(follow(slab, starts, covariance, slice_mm, clip_hu, least_hu), slice_mm)
-    furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
+            kept = [_start_of(track) for n, track in enumerate(tracks) if n not in replaced]
+            parted, parted_axes = lines(np.array([*kept, *pairs]))
+            # two needles can't stand inside each other: such a pair was one needle after all
+            twins = parted[len(kept) :]
+            real = [_apart(one, other) for one, other in zip(twins[::2], twins[1::2], strict=True)]
+            if all(real):
+                tracks, axes = _distinct(parted, parted_axes, slice_mm)
+            elif any(real):
+                single = [_start_of(tracks[n]) for n, two in zip(replaced, real, strict=True) if not two]
+                pairs = pairs.reshape(-1, 2, 5)[np.array(real)].reshape(-1, 5)
+                tracks, axes = _distinct(*lines(np.array([*kept, *single, *pairs])), slice_mm)
     ends = [visible_end(track, furthest) for track in tracks]
-    entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
     planned_entry = np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group])
     planned_tip = np.array([needle.tip_mm for needle in group])
-    entries = np.array(
-        [
-            _at(_axis(track.up_to(end.w_mm), entry_w), slab, entry_w)
-            for track, end in zip(tracks, ends, strict=True)
-        ]
-    )
-    places = np.array(
-        [_at(_axis(track.up_to(end.w_mm)), slab, end.w_mm) for track, end in zip(tracks, ends, strict=True)]
-    )
+    entries = np.array([axis.point(slab, entry_w) for axis in axes])
+    places = np.array([axis.point(slab, end.w_mm) for axis, end in zip(axes, ends, strict=True)])
     partner = assign(planned_entry, planned_tip, entries, places, direction)
-    reach = [
-        _believed_end(end, None if n is None else float(planned_tip[n] @ direction))
-        for end, n in zip(ends, partner, strict=True)
-    ]
-    seen = [track.up_to(w) for track, (w, _) in zip(tracks, reach, strict=True)]
+
+    def looked_at(names: list[int | None]) -> tuple[list[Track], list[Tip], list[float]]:
+        """Shafts up to their ends, the ends, and what the choice of the end adds to sigma."""
+        reach = [
+            _believed_end(end, None if n is None else float(planned_tip[n] @ direction))
+            for end, n in zip(ends, names, strict=True)
+        ]
+        seen = [track.up_to(w) for track, (w, _) in zip(tracks, reach, strict=True)]
+        tips = []
+        for k, (axis, (w, _)) in enumerate(zip(axes, reach, strict=True)):
+            others = [other for m, other in enumerate(seen) if m != k]
+
+            def beside(points: Floats, others: list[Track] = others) -> Floats:
+                return spots_hu(others, slab.frame, covariance, points)
+
+            start, towards = axis.point(slab, w), axis.towards(slab, w)
+            tips.append(fit_tip(ct, start, towards, beside, width_mm, clip_hu, axis.sigma_mm(w)))
+        return seen, tips, [sigma for _, sigma in reach]
+
+    seen, tips, chosen_mm = looked_at(partner)
+    sure = [k for k, tip in enumerate(tips) if tip.good]
+    if any(n is not None and not tips[k].good for k, n in enumerate(partner)):
+        # what does not look like a needle's end may have taken the name of one that does
+        again = assign(planned_entry, planned_tip, entries[sure], places[sure], direction)
+        told: list[int | None] = [n if n not in again else None for n in partner]
+        for k, n in zip(sure, again, strict=True):
+            told[k] = n
+        if told != partner:
+            partner = told
+            seen, tips, chosen_mm = looked_at(partner)
     usual = [end.usual_hu for end, n in zip(ends, partner, strict=True) if n is not None]
     least_usual = UNPLANNED_SHARE * (float(np.median(usual)) if usual else expected_contrast_hu(slice_mm))
     needles = []
-    for k, track in enumerate(seen):
-        n = partner[k]
+    for k, (track, axis, tip, n) in enumerate(zip(seen, axes, tips, partner, strict=True)):
         steel_mm = float(np.count_nonzero(track.peak_hu > least_hu)) * float(slab.ws[1] - slab.ws[0])
         if n is None and (ends[k].usual_hu < least_usual or steel_mm < UNPLANNED_LENGTH_MM):
             continue
-        others = [other for m, other in enumerate(seen) if m != k]
-
-        def beside(points: Floats, others: list[Track] = others) -> Floats:
-            return spots_hu(others, slab.frame, covariance, points)
-
-        axis, (w, sigma_mm) = _axis(track), reach[k]
+        if not tip.good and not ends[k].sharp:
+            continue  # neither a drop nor the image of an end: where it ends was not seen
+        parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, chosen_mm[k]]
         if n is not None:
-            sigma_mm = float(np.hypot(sigma_mm, _unresolved_mm(group[n], group, slice_mm)))
-        tip = fit_tip(ct, _at(axis, slab, w), _towards(axis, slab, w), beside, width_mm, clip_hu)
+            parts_mm.append(_unresolved_mm(group[n], group, slice_mm))
+        inside = track.ws >= entry_w
         needles.append(
             FoundNeedle(
                 None if n is None else group[n].name,
                 tip.point_mm,
-                _towards(axis, slab, w),
+                axis.towards(slab, track.ws[-1]),
                 entries[k],
-                float(np.hypot(tip.sigma_mm if tip.good else 2.0 * FADED_MM, sigma_mm)),
+                float(np.linalg.norm(parts_mm)),
                 tip.shaft_hu,
-                float(np.mean(track.peak_hu[track.ws >= entry_w] > least_hu))
-                if track.ws[-1] > entry_w
-                else 1.0,
+                float(np.mean(track.peak_hu[inside] > least_hu)) if inside.any() else 1.0,
             )
         )
     return [n for n in needles if n.name is not None or _is_certain(n, needles)]
@@ -272,42 +298,34 @@ def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
     return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
 
 
+def _apart(one: Track, other: Track) -> bool:
+    """Whether two shafts leave room for two needles where both are seen."""
+    seen = (one.peak_hu[-len(other.ws) :] > 0.0) & (other.peak_hu[-len(one.ws) :] > 0.0)
+    if not seen.any():
+        return False
+    return bool(
+        np.median(np.linalg.norm(one.uv[-len(seen) :][seen] - other.uv[-len(seen) :][seen], axis=1))
+        >= THICK_MM
+    )
+
+
 def _start_of(track: Track) -> Floats:
     slope = np.polyfit(track.ws[:10], track.uv[:10], 1)[0]
     return np.array([track.ws[0], *track.uv[0], *slope])
 
 
-def _distinct(tracks: list[Track], slice_mm: float) -> list[Track]:
+def _distinct(
+    tracks: Sequence[Track], axes: Sequence[Axis], slice_mm: float
+) -> tuple[list[Track], list[Axis]]:
     """Without those that only follow another one from where they began (the longer is kept)."""
-    kept: list[Track] = []
-    for track in sorted(tracks, key=lambda t: float(t.ws[0])):
-        for other in kept:
-            half = track.ws >= np.median(track.ws)
+    kept: list[int] = []
+    for n in sorted(range(len(tracks)), key=lambda n: float(tracks[n].ws[0])):
+        track = tracks[n]
+        half = track.ws >= np.median(track.ws)
+        for other in (tracks[m] for m in kept):
             place = np.column_stack([np.interp(track.ws[half], other.ws, other.uv[:, i]) for i in (0, 1)])
             if np.median(np.linalg.norm(track.uv[half] - place, axis=1)) < max(0.9, 0.6 * slice_mm):
                 break
         else:
-            kept.append(track)
-    return kept
-
-
-def _axis(track: Track, near_w: float | None = None) -> Floats:
-    """Quadratic ``(3, 2)`` (u and v over w) through the last part of a track, or the part near a plane."""
-    middle = track.ws[-1] if near_w is None else near_w
-    used = np.flatnonzero(np.abs(track.ws - middle) <= (AXIS_MM if near_w is None else 25.0))
-    if len(used) < 6:
-        used = np.argsort(np.abs(track.ws - middle))[:12]
-    degree = 2 if near_w is None and len(used) > 10 else 1
-    weight = 1.0 / np.hypot(track.sigma_mm[used], 0.15)
-    coefficients = polynomial.polyfit(track.ws[used], track.uv[used], degree, w=weight)
-    return np.asarray(coefficients)
-
-
-def _at(axis: Floats, slab: Slab, w: float) -> Floats:
-    uv = np.asarray(polynomial.polyval(w, axis))
-    return np.asarray(np.append(uv, w) @ slab.frame)
-
-
-def _towards(axis: Floats, slab: Slab, w: float) -> Floats:
-    slope = np.asarray(polynomial.polyval(w, polynomial.polyder(axis)))
-    return unit(np.append(slope, 1.0) @ slab.frame)
+            kept.append(n)
+    return [tracks[n] for n in kept], [axes[n] for n in kept]

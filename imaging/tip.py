@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -100,6 +100,7 @@ def fit_tip(
     others_hu: Callable[[Floats], Floats],
     width_mm: float,
     clip_hu: float,
+    beside_sigma_mm: float = 1.0,
 ) -> Tip:
     """Fit the end of a shaft.
 
@@ -110,14 +111,19 @@ def fit_tip(
         others_hu: what the other shafts add at points ``(n, 3)``.
         width_mm: the scanner's in-plane blur, 1 sigma.
         clip_hu: level at which the scanner clipped.
+        beside_sigma_mm: 1 sigma of the axis there, per coordinate: how far the end may lie beside it.
+
+    Returns:
+        The end; if the voxels can't be explained, ``start_mm`` and ``good=False``.
     """
+    sought = start_mm
     for _ in range(3):  # again around the fitted end, when it lies far from where it was sought
-        tip = _fit(ct, start_mm, direction, others_hu, width_mm, clip_hu)
+        tip = _fit(ct, start_mm, direction, others_hu, width_mm, clip_hu, beside_sigma_mm)
         moved = float((tip.point_mm - start_mm) @ direction)
         if abs(moved + 1.0) < 2.0:
             break
         start_mm = start_mm + float(np.clip(moved + 1.0, -4.0, 4.0)) * direction
-    return tip
+    return tip if tip.good else replace(tip, point_mm=sought)
 
 
 def _voxels(ct: CtVolume, start: Floats, direction: Floats) -> tuple[Floats, Floats]:
@@ -142,6 +148,7 @@ def _fit(
     others_hu: Callable[[Floats], Floats],
     width_mm: float,
     clip_hu: float,
+    beside_sigma_mm: float,
 ) -> Tip:
     u, v = across(direction)
     points, values = _voxels(ct, start, direction)
@@ -162,6 +169,8 @@ def _fit(
         miss = (_rod(offset, beside, axes, p, clip_hu) - values) / scale
         robust = np.sign(miss) * 3.0 * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9.0) - 1.0))
         prior = [
+            p[1] / beside_sigma_mm,
+            p[2] / beside_sigma_mm,
             (p[3] - np.log(blur[0])) / 0.3,
             (p[4] - np.log(blur[1])) / 0.2,
             (p[5] - np.log(0.8 * edge)) / 0.3,

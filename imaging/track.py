@@ -118,7 +118,7 @@ def follow(
         # only on what they leave over: else it would take over the spot of a shaft it happens to pass.
         alive = seen[on]
         if alive.any() and not alive.all():
-            first = _fit_plane(
+            first = fit_plane(
                 slab,
                 k,
                 state[on[alive], :2],
@@ -131,7 +131,7 @@ def follow(
             expected, prior = state[on, :2].copy(), loose.copy()
             expected[alive], prior[alive] = first.place, 1e-4 * np.eye(2)
             height[alive], height_sigma[alive] = first.height, 0.01 * first.height + 1.0
-            fit = _fit_plane(slab, k, expected, prior, height, height_sigma, inverse, clip_hu)
+            fit = fit_plane(slab, k, expected, prior, height, height_sigma, inverse, clip_hu)
             fit.place[alive], fit.covariance[alive], fit.height[alive] = (
                 first.place,
                 first.covariance,
@@ -139,8 +139,8 @@ def follow(
             )
             fit.ground[alive] = first.ground
         else:
-            fit = _fit_plane(slab, k, state[on, :2], loose, height, height_sigma, inverse, clip_hu)
-        spill = _spill_hu(fit.place, fit.height, inverse)
+            fit = fit_plane(slab, k, state[on, :2], loose, height, height_sigma, inverse, clip_hu)
+        spill = spill_hu(fit.place, fit.height, inverse)
         for i, n in enumerate(on):
             height_hu = fit.height[i] if fit.height[i] >= max(least_hu, spill[i]) else 0.0
             seen[n] = height_hu > LEADING_SHARE * usual[n]
@@ -186,7 +186,7 @@ def spot_width_mm(slab: Slab, starts: Floats, slice_mm: float, clip_hu: float) -
                 places = starts[on, 1:3] + ahead[on, None] * starts[on, 3:5]
                 spread = np.tile(0.5**2 * np.eye(2), (len(on), 1, 1))
                 height = np.full(len(on), 2500.0)
-                fit = _fit_plane(slab, k, places, spread, height, 0.6 * height, inverse, clip_hu)
+                fit = fit_plane(slab, k, places, spread, height, 0.6 * height, inverse, clip_hu)
                 misfit[m] += fit.misfit
     return WIDTHS_MM[int(misfit.argmin())]
 
@@ -196,7 +196,7 @@ def slice_sigma_mm(slice_mm: float) -> float:
     return float(np.sqrt(0.2 + slice_mm**2 / 12.0))
 
 
-def _spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
+def spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
     """What a spot must exceed, for it may be only what others' spots, being not quite Gaussian, leave over."""
     offset = place[:, None] - place[None]
     share = np.exp(-0.5 * np.einsum("abi,ij,abj->ab", offset, inverse, offset))
@@ -205,7 +205,7 @@ def _spill_hu(place: Floats, heights: Floats, inverse: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class _PlaneFit:
+class PlaneFit:
     place: Floats  # (k, 2)
     covariance: Floats  # (k, 2, 2)
     height: Floats  # (k,)
@@ -213,7 +213,7 @@ class _PlaneFit:
     misfit: float
 
 
-def _fit_plane(
+def fit_plane(
     slab: Slab,
     k: int,
     expected: Floats,
@@ -222,7 +222,7 @@ def _fit_plane(
     peak_sigma: Floats,
     inverse: Floats,
     clip_hu: float,
-) -> _PlaneFit:
+) -> PlaneFit:
     """All spots of plane ``k`` together: Gauss-Newton from expected places ``(n, 2)`` and heights ``(n,)``."""
     count = len(expected)
     us, vs = slab.us, slab.vs
@@ -233,7 +233,7 @@ def _fit_plane(
         near[j0:j1, i0:i1] |= ((us[i0:i1] - u)[None, :] ** 2 + (vs[j0:j1] - v)[:, None] ** 2) < REACH_MM**2
     j, i = np.nonzero(near)
     if not len(j):
-        return _PlaneFit(expected, spread, np.zeros(count), np.zeros(count), 0.0)
+        return PlaneFit(expected, spread, np.zeros(count), np.zeros(count), 0.0)
     at = np.column_stack([us[i], vs[j]])
     values = slab.hu[k, j, i].astype(float)
     nearest = np.sum((at[:, None] - expected[None]) ** 2, axis=2).argmin(axis=1)
@@ -259,7 +259,7 @@ def _fit_plane(
         x[:, 2] = np.clip(x[:, 2], 0.0, MOST_PEAK_HU)
     covariance = np.linalg.inv(hessian)
     blocks = np.stack([covariance[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] for n in range(count)])
-    return _PlaneFit(x[:, :2], blocks, x[:, 2], x[:, 3], misfit)
+    return PlaneFit(x[:, :2], blocks, x[:, 2], x[:, 3], misfit)
 
 
 @njit(cache=True)

@@ -14,6 +14,7 @@ from planning.frame import Floats
 
 WINDOW = 10  # planes averaged
 REACH_MM = 3.2
+LEAST_OTHERS = 3  # shafts that must be seen before their common width counts as the scanner's
 LEAST_SPREAD_MM2 = 0.25  # more second moment than a single spot has: two at least 1 mm apart
 
 
@@ -25,21 +26,28 @@ def twin_starts(
     Returns:
         ``(2 m, 5)`` starts as :func:`imaging.track.follow` takes them, and the ``m`` tracks they replace.
     """
-    pairs: list[tuple[float, int, list[list[float]]]] = []
+    windows: list[tuple[int, NDArray[np.intp], Floats]] = []
     for n, track in enumerate(tracks):
         others = [other for m, other in enumerate(tracks) if m != n]
         seen = np.flatnonzero(track.peak_hu > 0.4 * np.percentile(track.peak_hu, 80))
         for first in range(0, len(seen) - WINDOW, WINDOW // 2):
             planes = seen[first : first + WINDOW]
-            excess = _excess_moment(slab, track, planes, others, covariance, clip_hu)
-            values, vectors = np.linalg.eigh(excess)
-            if values[1] > LEAST_SPREAD_MM2 and values[0] < 0.6 * values[1]:
-                middle = planes[WINDOW // 2]
-                slope = np.polyfit(track.ws[planes], track.uv[planes], 1)[0]
-                apart = np.sqrt(values[1]) * vectors[:, 1]
-                sides = (track.uv[middle] - apart, track.uv[middle] + apart)
-                pairs.append((float(values[1]), n, [[track.ws[middle], *side, *slope] for side in sides]))
-                break
+            windows.append((n, planes, _excess_moment(slab, track, planes, others, covariance, clip_hu)))
+    # what all spots have too much is the scanner's blur, not a second needle
+    usual = np.zeros((2, 2))
+    if len({n for n, *_ in windows}) >= LEAST_OTHERS:
+        usual = np.median([excess for *_, excess in windows], axis=0)
+    pairs: list[tuple[float, int, list[list[float]]]] = []
+    for n, planes, excess in windows:
+        values, vectors = np.linalg.eigh(excess - usual)
+        if any(n == m for _, m, _ in pairs):
+            continue
+        if values[1] > LEAST_SPREAD_MM2 and values[0] < 0.6 * values[1]:
+            track, middle = tracks[n], planes[WINDOW // 2]
+            slope = np.polyfit(track.ws[planes], track.uv[planes], 1)[0]
+            apart = np.sqrt(values[1]) * vectors[:, 1]
+            sides = (track.uv[middle] - apart, track.uv[middle] + apart)
+            pairs.append((float(values[1]), n, [[track.ws[middle], *side, *slope] for side in sides]))
     pairs = sorted(pairs, key=lambda pair: -pair[0])[:most]
     starts = [start for _, _, pair in pairs for start in pair]
     return np.array(starts).reshape(-1, 5), [n for _, n, _ in pairs]

@@ -208,3 +208,14 @@ def test_lying_neighbours_need_thin_slices_to_be_told_apart(
     )
     assert _unresolved_mm(one, [one, other], slice_mm) == (0.0 if told_apart else pitch_mm)
     assert _unresolved_mm(one, [one], slice_mm) == 0.0
+
+
+@pytest.mark.parametrize("absent", range(6))
+def test_an_absent_needle_does_not_split_another_one_in_two(absent: int) -> None:
+    """Expecting one more than there are, one broad spot could be explained as two needles inside each other."""
+    pairs = [needle_at(f"N{k + 1:02d}", 7.0 * (k % 3 - 1), 7.0 * (k // 3) - 3.5, 46.0 + k) for k in range(6)]
+    there = [true for k, (true, _) in enumerate(pairs) if k != absent]
+    found = find_needles(scan_of(there, seed=1), [expected for _, expected in pairs])
+    assert found.unseen == (pairs[absent][0].name,)
+    assert found.unplanned == ()
+    assert max(errors_mm(found, there)) < 0.8
