@@ -24,6 +24,14 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
     known.scan_is_usable, known.scan_problem, known.unseen = True, "", ()
     for story in known.needles.values():
         story.off_target = False
+    series = findings.identity.series_uid
+    if series in known.series_used:
+        known.scan_is_usable = False
+        known.scan_problem = (
+            f"it is the series of CT {known.series_used[series]}, judged before; the newest series is wanted"
+        )
+        return "scan_judged", f"CT {command.scan}: {known.scan_problem}"
+    known.series_used[series] = command.scan
     if not findings.registered:
         known.scan_is_usable = False
         known.scan_problem = f"the patient in it can't be matched with the planning CT ({findings.problem})"

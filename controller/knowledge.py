@@ -175,3 +175,4 @@ class Knowledge:
     def next_seed(self) -> int:
         """Number of the next seed to be delivered (1..n)."""
         return len(self.seeds_delivered) + 1
+    series_used: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,79 @@
+"""Procedures under faults: ``python -m benchmarks.fault_campaign [--runs N] [--kind KIND] [--first N]``.
+
+Plays N small procedures (control part without imaging: real procedure, interlocks, drivers, bytes and firmware in
+virtual time; two needles, four seeds; the journal in memory) under scripted and random faults, each kind in turn, and
+prints what became of them and how many procedures a core plays in a second. The laws are those of
+``tests/fault_room.py``: no uncounted seed, no seed outside tolerance, a fault ends in a safe state and in words, never
+a deadlock. Baseline: the kind ``nothing``. Exit status 1 when a law was violated; each violation is printed with
+what plays it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from tests.fault_kinds import KINDS
+from tests.fault_room import play
+from tests.made_plan import made_plan
+
+NAMES = list(KINDS)
+PLAN = made_plan(2, 1, 2)
+
+
+def played(number: int) -> tuple[int, str, str, bool, list[str], str, float]:
+    """Procedure ``number``: its kind, end, whether a fault happened, violations, reason, s of one core."""
+    kind = NAMES[number % len(NAMES)]
+    faults = KINDS[kind](np.random.default_rng([number, 8]))
+    started_s = time.process_time()
+    outcome = play(PLAN, faults, seed=number)
+    took_s = time.process_time() - started_s
+    return number, kind, outcome.state, bool(outcome.happened), outcome.violations, outcome.reason, took_s
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--runs", type=int, default=10_000)
+    arguments.add_argument("--first", type=int, default=0, help="number of the first procedure")
+    arguments.add_argument("--kind", choices=NAMES, help="only this one")
+    arguments.add_argument("--processes", type=int, default=2)
+    chosen = arguments.parse_args()
+    numbers = range(chosen.first, chosen.first + chosen.runs)
+    if chosen.kind:
+        first = chosen.first // len(NAMES) * len(NAMES) + NAMES.index(chosen.kind)
+        numbers = range(first, first + chosen.runs * len(NAMES), len(NAMES))
+    ends: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    seconds: Counter[str] = Counter()
+    started_s = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
+        for number, kind, state, happened, wrong, reason, took_s in pool.imap_unordered(
+            played, numbers, chunksize=8
+        ):
+            ends[kind].update([state.lower() if not wrong else "violations", "runs"])
+            ends[kind]["happened"] += happened
+            seconds[kind] += took_s
+            if wrong:
+                again = f"--first {number} --runs 1"
+                print(f"{kind} ({again}): {'; '.join(wrong)} [{reason}]", flush=True)
+    took_s = time.perf_counter() - started_s
+    columns = ("runs", "happened", "completed", "held", "stopped", "violations")
+    print(f"{'kind':24}" + "".join(f"{column:>11}" for column in columns) + f"{'/s/core':>9}")
+    for kind in (name for name in NAMES if name in ends):
+        row = "".join(f"{ends[kind][column]:>11}" for column in columns)
+        print(f"{kind:24}{row}{ends[kind]['runs'] / max(seconds[kind], 1e-9):>9.1f}")
+    total = sum(ends.values(), Counter[str]())
+    row = "".join(f"{total[column]:>11}" for column in columns)
+    print(f"{'all':24}{row}{total['runs'] / max(sum(seconds.values()), 1e-9):>9.1f}")
+    print(
+        f"{took_s:.0f} s on {chosen.processes} processes, {total['runs'] / took_s:.1f} procedures/s together"
+    )
+    return 1 if total["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
