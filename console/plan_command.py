@@ -15,8 +15,10 @@ from planning.refusal import AskedWrongly
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from planning.anatomy import Anatomy
     from planning.goals import Goal
     from planning.planner import PlanResult
+    from planning.site_protocol import SiteProtocol
 
 GOAL_MISSED = 4
 _EXIT_STATUSES = """\b
@@ -41,8 +43,8 @@ class _Number(click.FloatRange):
 
 @click.command(
     help="Plan an implant for the patient in CASE, a folder with one CT series and one RT Structure Set: plan.json, "
-    "RT Plan, RT Dose, RT Structure Set and a picture, written into DIR. Ends with the goals met and missed, and a "
-    "proven bound: how much cheaper any other choice of seeds could be.\n\n"
+    "RT Plan, RT Dose, RT Structure Set, a printable template and a picture, written into DIR. Ends with the goals met "
+    "and missed, and a proven bound: how much cheaper any other choice of seeds could be.\n\n"
     "Research and training software, not a medical device, not for clinical use.",
     epilog=_EXIT_STATUSES,
 )
@@ -77,6 +79,7 @@ class _Number(click.FloatRange):
 @click.option(
     "--max-seeds", type=click.IntRange(1, 500), help="Seeds in stock.  [default: the site protocol's]"
 )
+@click.option("--no-template", is_flag=True, help="Leave out template.stl, .3mf and .json.")
 @click.option("--no-bound", is_flag=True, help="Leave out the proof (10 to 30 s).")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
@@ -147,6 +150,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
         tell("writing", 1.0)
         write_plan_folder(out, case, anatomy, result)
         note_case(out, case_folder)
+        template = None if chosen["no_template"] else _template(out, anatomy, result, protocol)
         picture = out / "overview.png"
         write_plan_picture(
             picture, case, anatomy, result.plan, result.dose, result.dose_grid, result.statistics
@@ -157,9 +161,29 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             f"Proven         no loading of these {len(result.loading.places.slot)} places costs less than "
             f"{bound.price:.3f}; this one costs {bound.reached:.3f}: gap {100 * bound.gap:.1f} %"
         )
+    if template is not None:
+        screen.print(f"Template       {template}")
     screen.print(f"Written        {out}")
     print_goals(screen, result.goals)
     return 0 if all(goal.met for goal in result.goals) else GOAL_MISSED
+
+
+def _template(out: Path, anatomy: Anatomy, result: PlanResult, protocol: SiteProtocol) -> str:
+    """Write the template; in words what it is, or why there is none (the plan stands without it)."""
+    from planning.template import make_template, write_template
+    from planning.template_guide import TemplateRules
+
+    needle = protocol.needle
+    rules = TemplateRules(needle_diameter_mm=needle.diameter_mm, needle_length_mm=needle.length_mm)
+    try:
+        made = make_template(result.plan, anatomy.body, anatomy.grid, rules)
+    except AskedWrongly as problem:
+        return f"not made; {problem}"
+    write_template(made, out)
+    return (
+        f"template.stl, watertight, {len(made.guides)} guides, rim {made.rules.rim_mm:g} mm, "
+        f"{len(made.layout.balls_mm)} fiducial balls; every bore open"
+    )
 
 
 def _print_plan(screen: Console, result: PlanResult, seconds: float) -> None:

@@ -17,15 +17,24 @@ from planning.refusal import AskedWrongly
 
 @click.command(
     help="Start the simulated rig and applicator on pseudo-terminals DIR/rig, DIR/applicator (or TCP ports), in "
-    "real or accelerated time. With --plan and --case the patient of CASE lies on the couch: CTs and people's hands "
-    "are asked for by files in DIR/scans, as seedguide run does. Faults are typed while it runs (help lists them) or "
+    "real or accelerated time. DIR/devices.toml then tells seedguide run what they are. CTs and people's hands are "
+    "asked for by files in DIR/scans; seedguide run also asks for its plan's patient to be laid on the couch, or "
+    "--plan lays one there from the beginning. Faults are typed while it runs (help lists them) or "
     "come from a file. Ends with Ctrl-C."
 )
 @click.option("--link", default="bench", show_default=True, metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--plan", metavar="PLAN", type=click.Path(path_type=Path), help="plan.json: where the rig stands."
+    "--plan",
+    metavar="PLAN",
+    type=click.Path(path_type=Path),
+    help="plan.json or its folder: where the rig stands.",
 )
-@click.option("--case", metavar="CASE", type=click.Path(path_type=Path), help="Folder with the planning CT.")
+@click.option(
+    "--case",
+    metavar="CASE",
+    type=click.Path(path_type=Path),
+    help="Folder with the planning CT.  [default: the one PLAN was made on, noted beside it]",
+)
 @click.option("--device", type=click.Choice(["both", "rig", "applicator"]), default="both", show_default=True)
 @click.option("--tcp", is_flag=True, help="TCP ports on this machine instead of pseudo-terminals.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.1, 100))
@@ -44,10 +53,14 @@ def simulate(
     seed: int,
 ) -> None:
     """Check what was asked, and become the bench."""
-    if (plan is None) != (case is None):
-        raise AskedWrongly(
-            "--plan and --case belong together: the plan says where the rig stands in the patient."
-        )
+    if plan is None and case is not None:
+        raise AskedWrongly("--case needs --plan: the plan says where the rig stands in the patient.")
+    if plan is not None:
+        from planning.case_link import case_of
+        from planning.plan_folder import PLAN_FILE
+
+        plan = plan / PLAN_FILE if plan.is_dir() else plan
+        case = case_of(plan) if case is None else case
     if case is not None and not case.is_dir():
         raise AskedWrongly(f"{case}: no such folder; CASE is a folder with the planning CT.")
     pose = None

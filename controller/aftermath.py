@@ -176,3 +176,12 @@ def count_in_journal(path: Path) -> int:
         for record in read_journal(path)
         if record.kind == "event"
     )
+
+
+def holds_in_journal(path: Path) -> tuple[str, ...]:
+    """Why the procedure was held, each time, in order."""
+    return tuple(
+        str(record.body.get("because", ""))
+        for record in read_journal(path)
+        if record.kind == "decision" and record.body.get("to") == "HELD"
+    )

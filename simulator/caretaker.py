@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -119,15 +119,13 @@ class Caretaker:
             act(selector)
         self.tell(f"{now_ns / 1e9:.1f} s: {words}")
 
-    def _table(self, now_ns: int) -> Table:
+    def _table(self, now_ns: int) -> Group:
         table = Table(title=f"Simulated devices, {now_ns / 1e9:.0f} s", caption=f"fault> {self._typed}")
         for column in ("device", "port", "state", "place", "more"):
             table.add_column(column)
         for name, url in self._urls.items():
             table.add_row(name, url, *self._row(name, now_ns))
-        for line in self._news:
-            table.add_row("", "", line, "", "")
-        return table
+        return Group(*self._news, table)
 
     def _row(self, name: str, now_ns: int) -> tuple[str, str, str]:
         bench = self._bench

@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from simulator.applicator_board import ApplicatorIdentity
 from simulator.bench import hands_of
 from simulator.benchtop import Benchtop
 from simulator.caretaker import Caretaker
 from simulator.doors import Door, PseudoTerminal, TcpPort, serve
 from simulator.error_population import ErrorPopulation
 from simulator.faults import FaultError, read_faults
+from simulator.patient import Patient
 from simulator.requests import RequestFolder
 from simulator.theatre import Theatre
 from simulator.world import World
@@ -43,8 +45,13 @@ def main(spec: dict[str, Any]) -> None:
         bench = Benchtop(seed, theatre.rig, theatre.applicator)
     else:
         bench = Benchtop(seed)
-        theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+
+        def fetch(case: Path, patient_from_rig: Any) -> Patient:
+            return Patient(case, patient_from_rig, ErrorPopulation(), seed)
+
+        theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics, fetch=fetch)
     link.mkdir(parents=True, exist_ok=True)
+    (link / "devices.toml").write_text(devices_toml(float(spec["speed"])), encoding="utf-8")
     doors: dict[str, Door] = {}
     urls = {}
     for name in spec["devices"]:
@@ -63,6 +70,16 @@ def main(spec: dict[str, Any]) -> None:
         speed=float(spec["speed"]),
         visitors=(requests, caretaker),
         listens=bench.listens,
+    )
+
+
+def devices_toml(speed: float) -> str:
+    """What a controller must be told of these devices, as the file that it reads."""
+    what = ApplicatorIdentity()
+    return (
+        "# The simulated devices of this bench (drivers/DRIVERS.md tells what may stand here).\n"
+        f"[applicator]\ncartridge_capacity = {what.capacity}\ndetent_um = {what.detent_um}\n"
+        f"needle_gauge = {what.gauge}\n\n[simulated]\nspeed = {max(speed, 1.0)}\n"
     )
 
 

@@ -136,9 +136,9 @@ class Theatre:
 
     def _lay(self, case: str, patient_from_rig: Any) -> None:
         here = (str(Path(case).resolve()), [[float(v) for v in row] for row in patient_from_rig])
-        if self._lies_there == here and self._template.is_unused:
-            return
-        if self._lies_there == here:
+        if self._lies_there == here and self.patient is not None:
+            if not self.patient.needles and not self._template.seeds_dropped:
+                return
             raise ImpossibleByHandError(
                 "needles or seeds of an earlier procedure are in the patient on the couch; start the bench again"
             )

@@ -40,4 +40,5 @@ class World:
         self.rig = GrblFirmware(self.rig_mechanics, NonVolatile(), chance(2))
         self.applicator_mechanics = ApplicatorMechanics(chance(3), self.template)
         self.applicator = ApplicatorFirmware(self.applicator_mechanics, NonVolatile())
-        self.theatre = Theatre(self.patient, self.rig_mechanics, self.applicator_mechanics)
+        here = (str(case_folder.resolve()), np.asarray(patient_from_rig, dtype=float).tolist())
+        self.theatre = Theatre(self.patient, self.rig_mechanics, self.applicator_mechanics, lies_there=here)
