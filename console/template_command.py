@@ -25,7 +25,11 @@ FILES = ("template.stl", "template.3mf", "template.json", "template.png")
 @click.option("--protocol", help="Site protocol: its name or its file.  [default: the one of the plan]")
 @click.option("--guide-mm", type=click.FloatRange(15, 80), help="Least length of a guide.  [default: 20]")
 @click.option("--clearance-mm", type=click.FloatRange(0.02, 1.0), help="Bore less needle.  [default: 0.17]")
-@click.option("--rim-mm", type=click.FloatRange(10, 60), help="Shell beyond the guides.  [default: 22]")
+@click.option(
+    "--rim-mm",
+    type=click.FloatRange(10, 60),
+    help="Shell beyond the guides.  [default: 22, or as far as marks and balls need]",
+)
 @click.option("--shell-mm", type=click.FloatRange(2, 3), help="Thickness of the shell.  [default: 2.5]")
 @click.option("--gap-mm", type=click.FloatRange(0, 2), help="Between shell and skin.  [default: 0.3]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier template in DIR.")
@@ -61,6 +65,8 @@ def template(
     needle = site.needle
     rules = TemplateRules(needle_diameter_mm=needle.diameter_mm, needle_length_mm=needle.length_mm)
     rules = replace(rules, **{name: size for name, size in sizes.items() if size is not None})
+    if sizes["rim_mm"] is not None:  # what was asked for, not more
+        rules = replace(rules, widest_rim_mm=sizes["rim_mm"])
     made = make_template(plan, anatomy.body, anatomy.grid, rules)
     try:
         out.mkdir(parents=True, exist_ok=True)

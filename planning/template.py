@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from planning.plan import Plan, rounded_point
 from planning.refusal import AskedWrongly
 from planning.template_check import CheckRow, check_file
 from planning.template_file import read_stl, read_threemf, stl_bytes, template_paths, threemf_bytes
-from planning.template_guide import Guide, TemplateRules, guides_of
-from planning.template_layout import ID_LETTERS, Layout, lay_out
+from planning.template_guide import RIM_STEP_MM, Guide, TemplateRules, guides_of
+from planning.template_layout import ID_LETTERS, Layout, NoRoomError, lay_out
 from planning.template_skin import skin_over
 from planning.template_solid import Solid, build_solid
 from planning.volume import Grid
@@ -141,14 +141,23 @@ def make_template(plan: Plan, body: Mask, grid: Grid, rules: TemplateRules | Non
     rig_from_patient = patient_from_rig.inverse()
     entries = rig_from_patient.apply([needle.entry_mm for needle in plan.needles])
     _check_spread(plan, entries, rules)
-    room = rules.rim_mm + 15.0
-    low, high = entries.min(axis=0) - room, entries.max(axis=0) + room
-    low[2], high[2] = entries[:, 2].min() - ABOVE_MM, entries[:, 2].max() + BELOW_MM
-    skin = skin_over(body, grid, rig_from_patient, low, high)
-    guides = guides_of(plan, rig_from_patient, skin, rules)
-    outer = skin.bridged.outwards(rules.gap_mm).outwards(rules.shell_mm)
     plan_hash = plan.content_hash
-    layout = lay_out(guides, skin, outer, rig_from_patient, plan_hash, rules)
+    while True:
+        room = rules.rim_mm + 15.0
+        low, high = entries.min(axis=0) - room, entries.max(axis=0) + room
+        low[2], high[2] = entries[:, 2].min() - ABOVE_MM, entries[:, 2].max() + BELOW_MM
+        skin = skin_over(body, grid, rig_from_patient, low, high)
+        guides = guides_of(plan, rig_from_patient, skin, rules)
+        outer = skin.bridged.outwards(rules.gap_mm).outwards(rules.shell_mm)
+        try:
+            layout = lay_out(guides, skin, outer, rig_from_patient, plan_hash, rules)
+        except NoRoomError:
+            # Steep skin ends the shell on one side; what has no room there finds it farther out on the others.
+            if rules.rim_mm + RIM_STEP_MM > rules.widest_rim_mm:
+                raise
+            rules = replace(rules, rim_mm=rules.rim_mm + RIM_STEP_MM)
+        else:
+            break
     solid = build_solid(guides, skin, layout, rig_from_patient, rules)
     if not len(solid.triangles):
         raise AskedWrongly("template: nothing is left of the part; check the plan's needles and its CT.")

@@ -13,6 +13,7 @@ from planning.template_skin import HeightField, Skin
 
 ENTRY_OFF_MM = 3.0  # a planned entry lies this near to the skin that the CT shows
 PAD_MM = 4.0  # the skin is known and not too steep within this distance of a guide
+RIM_STEP_MM = 4.0
 FUNNEL_MM = 0.4  # depth of the funnel at the top of each bore
 FUNNEL_WIDER_MM = 0.8  # its radius at the top less the bore's
 RING = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
@@ -29,7 +30,8 @@ class TemplateRules:
         most_play_deg: clearance over length, as an angle.
         guide_wall_mm: around each bore; least_wall_mm: between two bores and anywhere around one.
         shell_mm, gap_mm: thickness of the shell, its distance from the skin.
-        rim_mm: how far the shell reaches beyond the guides.
+        rim_mm: how far the shell reaches beyond the guides; where marks and balls find no room (steep skin), it is
+            widened in steps of ``RIM_STEP_MM`` up to ``widest_rim_mm``.
         steepest_deg: the shell ends where the skin is steeper against the rig's plane.
         grip_mm: how much of a needle stays outside its guide for the applicator.
         ball_mm: diameter of the radio-opaque balls; balls: how many, at least three.
@@ -46,6 +48,7 @@ class TemplateRules:
     shell_mm: float = 2.5
     gap_mm: float = 0.3
     rim_mm: float = 22.0
+    widest_rim_mm: float = 42.0
     steepest_deg: float = 65.0
     grip_mm: float = 20.0
     ball_mm: float = 3.0

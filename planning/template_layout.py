@@ -27,6 +27,10 @@ BALL_OFF_MM = 10.0  # between a ball and a guide's axis: metal should not streak
 ID_LETTERS = 8
 
 
+class NoRoomError(AskedWrongly):
+    """The shell is too small for what must lie on it; a wider rim may help."""
+
+
 @dataclass(frozen=True, eq=False)
 class LaserCross:
     """A cross on the shell: its middle in the rig frame, and the patient planes its arms lie in.
@@ -107,7 +111,7 @@ def lay_out(
         size = (text_width(text, height) + 1.5, height + 1.5)
         try:
             text_at, rest = _place(free, slope, stand, x, y, axes, size, "the plan's id")
-        except AskedWrongly:
+        except NoRoomError:
             if height == SMALL_NAME_MM and axes is sideways:
                 raise
             continue
@@ -195,7 +199,7 @@ def _laser_crosses(
                 LaserCross(place, ((axis, planes[axis], CROSS_LONG_MM), (other, short, CROSS_SHORT_MM)))
             )
     if len(crosses) < 2:
-        raise AskedWrongly(
+        raise NoRoomError(
             "template: no room for two laser crosses on the shell; give it a wider rim (rim_mm) or scan more skin."
         )
     return planes, crosses
@@ -241,7 +245,7 @@ def _place(
     shape = (np.abs(across) <= 0.5 * size[0]) & (np.abs(up) <= 0.5 * size[1])
     fits = ndimage.binary_erosion(free, shape, border_value=0)
     if not fits.any():
-        raise AskedWrongly(
+        raise NoRoomError(
             f"template: no room on the shell for {what}; give it a wider rim (rim_mm) or scan more skin."
         )
     steepest = ndimage.maximum_filter(slope_deg, footprint=shape)
@@ -259,7 +263,7 @@ def _balls(
     """Centres of balls wide apart whose mutual distances all differ, so that no two can be confused."""
     rows, columns = np.nonzero(free & (slope_deg <= BALL_SLOPE_DEG))
     if not len(rows):
-        raise AskedWrongly("template: no room on the shell for fiducial balls; give it a wider rim (rim_mm).")
+        raise NoRoomError("template: no room on the shell for fiducial balls; give it a wider rim (rim_mm).")
     centre = np.array([x[rows, columns].mean(), y[rows, columns].mean()])
     xy = np.stack((x[rows, columns], y[rows, columns]), axis=1)
     # Of each of 24 directions from the middle the place farthest out.
@@ -287,7 +291,7 @@ def _balls(
         if score[n] > best:
             best, chosen = float(score[n]), sets[n]
     if chosen is None or not np.isfinite(best) or best < 10.0:
-        raise AskedWrongly(
+        raise NoRoomError(
             f"template: no room on the shell for {rules.balls} fiducial balls that can be told apart; "
             "give it a wider rim (rim_mm)."
         )

@@ -28,6 +28,8 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
     assert {"plan.json", "rtplan.dcm", "rtdose.dcm", "rtstruct.dcm", "overview.png"} <= {
         entry.name for entry in out.iterdir()
     }
+    # The stand-alone template's tests say when one can be made; here that it is there, or why it isn't.
+    assert (out / "template.stl").exists() != ("template: " in said)
     plan = Plan.load(out / "plan.json")
     assert plan.content_hash in said
     assert 0 < len(plan.seeds) <= 60

@@ -122,6 +122,16 @@ def test_a_made_patient_gets_a_template(phantom_plan: PlannedCase, tmp_path: Pat
     np.testing.assert_allclose(template.patient_from_rig.apply(rig), patient, atol=0.002)
 
 
+@pytest.mark.parametrize("tilt", [0.0, 40.0])
+def test_steep_skin_gets_the_rim_it_needs(tilt: float) -> None:
+    template = make_template(plan_on(tilt), tilted_body(tilt), GRID)
+    assert (template.rules.rim_mm > TemplateRules().rim_mm) == (tilt > 30.0)
+    if tilt > 30.0:
+        asked = TemplateRules(widest_rim_mm=TemplateRules().rim_mm)
+        with pytest.raises(AskedWrongly, match="rim"):
+            make_template(plan_on(tilt), tilted_body(tilt), GRID, asked)
+
+
 @pytest.mark.parametrize(("tilt", "radius"), [(0.0, np.inf), (25.0, np.inf), (20.0, 60.0)])
 def test_skins_that_lean_or_bend_get_templates(tilt: float, radius: float) -> None:
     template = make_template(plan_on(tilt, radius), tilted_body(tilt, radius), GRID)
