@@ -378,8 +378,8 @@ class ApplicatorBoard:
         stylet_um = mechanics.stylet_um(self._now_ns)
         stroke_um = self._stroke_um if self._is_coming_home or out != "UNKNOWN" else stylet_um
         self.memory.conclude(Outcome(out, intent.z, mechanics.peak_mn, mechanics.pulses, stroke_um))
-        if not self._is_stylet_home():
-            self._homed &= ~2  # stopped by force or by hand: where it stands is in doubt
+        if out == "UNKNOWN" or not self._is_stylet_home():
+            self._homed &= ~2  # it did not come home by itself: where it stands is in doubt
 
     def _tell_shot(self) -> None:
         result = self.result(self.memory.now.counter)

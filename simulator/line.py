@@ -16,7 +16,7 @@ LONGEST_REPLY = 128
 SIGILS = ">", "<", "!", "~"
 _LF = 0x0A
 _FRAMED = re.compile(rb"([><!~][\x20-\x7b\x7d\x7e]*)\|([0-9A-F]{4})\Z")
-_HEAD = re.compile(r"([0-9A-F]{4}):(0|[1-9][0-9]{0,9}):([^ ]+)( .*)?\Z")
+_HEAD = re.compile(r"([0-9A-F]{4}):(0|[1-9][0-9]{0,9}):([^ ]*)( .*)?\Z")
 _PAIRS = re.compile(r"(?: [a-z]+=[0-9A-Za-z.+-]+)*\Z")
 _INTEGER = re.compile(r"(?:0|-?[1-9][0-9]{0,8})\Z")
 
@@ -74,7 +74,7 @@ def decode(line: bytes) -> Packet:
     text = framed[1].decode("ascii")
     head = _HEAD.match(text, 1)
     if head is None:
-        raise MalformedError(f"no boot, number and name: {line!r}")
+        raise MalformedError(f"no boot and number: {line!r}")
     return Packet(text[0], head[1], int(head[2]), head[3], _pairs(head[4] or ""))
 
 

@@ -58,7 +58,7 @@ class Device(Protocol):
 class HostDevice:
     """The firmware's portable part in this process; a millisecond passes when it is asked for."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, start_inputs: int = 0) -> None:
         self.c = ctypes.CDLL(str(library))
         self.c.host_power_on.restype = self.c.host_run.restype = ctypes.c_bool
         self.c.host_store.restype = ctypes.POINTER(ctypes.c_uint8)
@@ -66,7 +66,7 @@ class HostDevice:
         self._sent = ctypes.create_string_buffer(65536)
         self.c.host_erase()
         self.c.host_cut_after(-1)
-        self.inputs(0)
+        self.inputs(start_inputs)
         self.boots = 0
         self._now_ms = 0
         self._unread()
@@ -178,6 +178,10 @@ class Host:
             text = opened(line + b"\n")
             {"<": self.replies, "!": self.events, "~": self.telemetry}[text[0]].append(text)
 
+    def hear(self, at_most_ms: int) -> None:
+        """What comes, or time passing; says nothing."""
+        self._read(at_most_ms)
+
     def reply(self, at_most_ms: int = 1500) -> str:
         """The next reply without sigil and boot."""
         deadline = self.device.now_ms() + at_most_ms
@@ -210,8 +214,8 @@ class Host:
         assert number == str(self.number)
         return answer
 
-    def event(self, name: str, at_most_ms: int = 4000) -> str:
-        """Waits for the next event of that name, pinging; its name and pairs."""
+    def event(self, name: str, at_most_ms: int = 4000, *, is_silent: bool = False) -> str:
+        """Waits for the next event of that name, pinging unless ``is_silent``; its name and pairs."""
         now = self.device.now_ms
         deadline, ping_at = now() + at_most_ms, now() + 200
         while now() < deadline:
@@ -220,7 +224,7 @@ class Host:
                     del self.events[: i + 1]
                     return body
             self._read(20)
-            if self.greeted and now() > ping_at:
+            if self.greeted and not is_silent and now() > ping_at:
                 if (
                     self.uncounted
                 ):  # the present session's HELLO again keeps it alive, too, and takes no number
@@ -241,9 +245,13 @@ class Host:
         assert self.ask(f"CART k=1 c={seeds} w=0") == f"CART k=1 c={seeds} left={seeds}"
         return self
 
-    def fire(self, n: int, tok: str = "8F3C") -> str:
+    def arm(self, n: int, tok: str = "8F3C") -> None:
+        """Where the encoder says that it stands."""
         z = stat(self)["z"]
         assert self.ask(f"ARM n={n} z={z} tok={tok}") == f"ARM n={n} z={z} tok={tok}"
+
+    def fire(self, n: int, tok: str = "8F3C") -> str:
+        self.arm(n, tok)
         assert self.ask(f"FIRE n={n} tok={tok}") == f"FIRE n={n} dup=0"
         return self.event("SHOT")
 
@@ -275,8 +283,8 @@ def built(target: str, *tools: str) -> Path:
     return BUILD
 
 
-def host_device() -> HostDevice:
-    return HostDevice(built("host") / "libapplicator.so")
+def host_device(start_inputs: int = 0) -> HostDevice:
+    return HostDevice(built("host") / "libapplicator.so", start_inputs)
 
 
 def simavr_device(eeprom: Path) -> SimavrDevice:

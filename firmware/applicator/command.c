@@ -143,7 +143,7 @@ static enum refusal run_ledger(const struct wire_arg *args, struct wire_out *rep
     wire_uint(reply, FLASH_TEXT("sk"), ledger.strokes);
     wire_uint(reply, FLASH_TEXT("pu"), ledger.pulses);
     wire_uint(reply, FLASH_TEXT("k"), ledger.cartridges);
-    return ledger.known ? ACCEPTED : NO_NEW;
+    return ledger.open ? ACCEPTED : NO_NEW;
 }
 
 static enum refusal run_end(const struct wire_arg *args, struct wire_out *reply)
