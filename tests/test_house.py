@@ -43,7 +43,12 @@ MAY_TOUCH_IT = {
     "imaging/receiver.py": {"time", "threading"},  # a scanner's link lives in real time
     "console/scans_command.py": {"time"},  # waits between two looks at a watched folder
     "console/live.py": {"time"},  # wall time per step
+    "console/console_command.py": {"asyncio"},  # the page's server
+    "console/web_app.py": {"asyncio", "time"},  # pages are many and slow; sessions end
+    "console/web_server.py": {"asyncio", "socket", "time"},
+    "console/web_login.py": {"secrets"},  # session tokens nobody can guess
     "console/plan_command.py": {"time"},  # the time limit a person gave
+    "console/bench_check_report.py": {"datetime.now"},  # the date on the report
     "console/device_choice.py": {"secrets"},  # session ids that no earlier run had
     "console/run_command.py": {"datetime.now"},  # names the folder of a run
     "console/keyboard.py": {"threading"},  # a person may never type
