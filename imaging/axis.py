@@ -164,17 +164,17 @@ def _look(
         loose = np.tile(spread, (len(on), 1, 1))
         fit: PlaneFit = fit_plane(slab, k, curves[on, k], loose, peak, 150.0 + 0.5 * peak, inverse, clip_hu)
         spill = spill_hu(fit.place, fit.height, inverse)
-        for i, n in enumerate(on):
-            seen.ground[n, k] = fit.ground[i]
-            if fit.height[i] < max(least_hu, spill[i]):
-                continue
-            alone = np.linalg.inv(fit.covariance[i]) - np.linalg.inv(spread)
-            told = float(np.linalg.eigvalsh(alone)[0])
-            if told <= 0.05 / loose_mm**2:
-                seen.height[n, k], seen.uv[n, k], seen.sigma[n, k] = fit.height[i], fit.place[i], loose_mm
-                continue
-            moved = np.linalg.solve(alone, np.linalg.solve(fit.covariance[i], fit.place[i] - curves[n, k]))
-            seen.uv[n, k] = curves[n, k] + moved
-            seen.sigma[n, k] = np.sqrt(0.5 * np.trace(np.linalg.inv(alone)))
-            seen.height[n, k] = fit.height[i]
+        seen.ground[on, k] = fit.ground
+        told = np.linalg.inv(fit.covariance)
+        alone = told - np.eye(2) / loose_mm**2
+        # where the picture tells next to nothing beyond what was expected, the fit's own answer is taken
+        weak = np.linalg.eigvalsh(alone)[:, 0] <= 0.05 / loose_mm**2
+        alone[weak] = np.eye(2) / loose_mm**2
+        off = np.einsum("nij,nj->ni", told, fit.place - curves[on, k])
+        moved = np.einsum("nij,nj->ni", np.linalg.inv(alone), off)
+        moved[weak] = fit.place[weak] - curves[on, k][weak]
+        visible = fit.height >= np.maximum(least_hu, spill)
+        seen.uv[on, k] = curves[on, k] + moved
+        seen.sigma[on, k] = np.sqrt(0.5 * np.trace(np.linalg.inv(alone), axis1=1, axis2=2))
+        seen.height[on, k] = np.where(visible, fit.height, 0.0)
     return seen

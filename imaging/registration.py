@@ -219,6 +219,7 @@ class _System:
     hu: Floats
     jacobian: Floats  # (n, 6): shift x, y, z (per mm), turn about x, y, z through the centre (per rad)
     part: NDArray[np.int64]
+    cell: NDArray[np.int64]  # neighbours that share their errors have the same number
     centre: Floats
     moving: _Picture
     blur_mm: float
@@ -250,7 +251,11 @@ class _System:
         turn = np.cross(points - centre, slope)
         octant = (points > centre) @ np.array([1, 2, 4])
         hu = fixed.hu.ravel()[usable].astype(float)
-        return _System(points, hu, np.hstack([slope, turn]), octant, centre, moving, blur_mm, start)
+        at = np.floor(points / (CELL_BLURS * blur_mm)).astype(np.int64)
+        at -= at.min(axis=0, initial=0)
+        cells = at.max(axis=0, initial=0) + 1
+        cell = np.asarray((at[:, 0] * cells[1] + at[:, 1]) * cells[2] + at[:, 2], dtype=np.int64)
+        return _System(points, hu, np.hstack([slope, turn]), octant, cell, centre, moving, blur_mm, start)
 
     def without(self, part: int) -> _System:
         keep = self.part != part
@@ -260,6 +265,7 @@ class _System:
             hu=self.hu[keep],
             jacobian=self.jacobian[keep],
             part=self.part[keep],
+            cell=self.cell[keep],
         )
 
     def _seen(self, transform: RigidTransform) -> tuple[Floats, NDArray[np.bool_]]:
@@ -327,8 +333,8 @@ class _System:
         # is the miss where it matters, and neighbours as one.
         matters = weight * steep**2
         variance = float(matters @ miss**2 / max(float(matters.sum()), 1e-9)) + 1.0
-        cells = np.unique(np.floor(self.points[seen] / (CELL_BLURS * self.blur_mm)).astype(np.int64), axis=0)
-        return JW.T @ J, JW.T @ miss, variance * len(miss) / len(cells)
+        cells = np.count_nonzero(np.bincount(self.cell[seen]))
+        return JW.T @ J, JW.T @ miss, variance * len(miss) / cells
 
     def _off_start(self, transform: RigidTransform) -> Floats:
         moved = self.start.inverse() @ transform

@@ -165,19 +165,29 @@ def _fit(
     scale = 25.0 + 0.04 * top + 0.1 * beside
     edge = float(np.sqrt((direction**2) @ (blur[[0, 0, 1]] ** 2)))
 
-    def residual(p: Floats) -> Floats:
-        miss = (_rod(offset, beside, axes, p, clip_hu) - values) / scale
+    steps = 1e-5 * _PARAMETER_SCALE
+
+    def residuals(p: Floats) -> Floats:
+        """One row for each row of parameters ``(m, 12)``."""
+        miss = (_rods(offset, beside, axes, p, clip_hu) - values) / scale
         robust = np.sign(miss) * 3.0 * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9.0) - 1.0))
         prior = [
-            p[1] / beside_sigma_mm,
-            p[2] / beside_sigma_mm,
-            (p[3] - np.log(blur[0])) / 0.3,
-            (p[4] - np.log(blur[1])) / 0.2,
-            (p[5] - np.log(0.8 * edge)) / 0.3,
-            (p[6] - ground) / 150.0,
-            p[7] / 400.0,
+            p[:, 1] / beside_sigma_mm,
+            p[:, 2] / beside_sigma_mm,
+            (p[:, 3] - np.log(blur[0])) / 0.3,
+            (p[:, 4] - np.log(blur[1])) / 0.2,
+            (p[:, 5] - np.log(0.8 * edge)) / 0.3,
+            (p[:, 6] - ground) / 150.0,
+            p[:, 7] / 400.0,
         ]
-        return np.concatenate([robust, prior, np.diff(p[8:12]) / (0.5, 0.4, 0.15)])
+        return np.hstack([robust, np.column_stack(prior), np.diff(p[:, 8:12], axis=1) / (0.5, 0.4, 0.15)])
+
+    def residual(p: Floats) -> Floats:
+        return np.asarray(residuals(p[None])[0])
+
+    def slopes(p: Floats) -> Floats:
+        rows = residuals(p + np.diag(steps))
+        return np.asarray((rows - residuals(p[None])).T / steps)
 
     # The end that is just seen lies about 1 mm beyond the tip. Two starts, because a brightness that
     # fades at the last knot can imitate an end.
@@ -186,7 +196,9 @@ def _fit(
         first = np.array(
             [shift, 0.0, 0.0, *np.log(blur), np.log(0.8 * edge), ground, 0.0, *[np.log(1.2 * top)] * 4]
         )
-        answers.append(least_squares(residual, first, method="lm", max_nfev=300, x_scale=_PARAMETER_SCALE))
+        answers.append(
+            least_squares(residual, first, slopes, method="lm", max_nfev=150, x_scale=_PARAMETER_SCALE)
+        )
     answer = min(answers, key=lambda a: float(a.cost))
     p = answer.x
     count = len(values)
@@ -199,6 +211,15 @@ def _fit(
     peak = float(np.exp(np.clip(np.max(p[9:12]), 0.0, 10.0)))
     good = bool(answer.success and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
     return Tip(point, direction, min(spread, 3.0), peak + float(p[6]), good)
+
+
+@njit(cache=True)
+def _rods(offset: Floats, beside: Floats, axes: Floats, parameters: Floats, clip_hu: float) -> Floats:
+    """``(m, n)``: :func:`_rod` for each row of parameters ``(m, 12)``."""
+    out = np.empty((len(parameters), len(offset)))
+    for k in range(len(parameters)):
+        out[k] = _rod(offset, beside, axes, parameters[k], clip_hu)
+    return out
 
 
 @njit(cache=True)

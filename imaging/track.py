@@ -243,8 +243,9 @@ def fit_plane(
     x[:, 2] = np.clip(peak, 300.0, MOST_PEAK_HU)  # a spot of height 0 would have no slope to go by
     x[:, 3] = 50.0
     prior = np.zeros((4 * count, 4 * count))
+    information = np.linalg.inv(spread)
     for n in range(count):
-        prior[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] = np.linalg.inv(spread[n])
+        prior[4 * n : 4 * n + 2, 4 * n : 4 * n + 2] = information[n]
         prior[4 * n + 2, 4 * n + 2] = 1.0 / peak_sigma[n] ** 2
         prior[4 * n + 3, 4 * n + 3] = 1.0 / 250.0**2
     middle = x.copy()
