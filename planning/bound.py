@@ -16,8 +16,9 @@ Every hinge o * max(0, t) is at least lam * o * t for any lam in [0, 1]. With su
 needles, and the cheapest loading of each needle alone (empty, or one phase with every seed whose reduced price is
 negative) is known exactly. So *any* multipliers give a valid bound; they are improved by accelerated gradient steps
 on a smoothed version (entropic proximal point), with fixed counts, and the bound is evaluated in double precision.
-The limit on the number of seeds enters by a multiplier of its own; the limit on needles and the least distance between
-them are left out, which can only lower the bound.
+The limits on seeds and on needles enter by a multiplier each, the least distance between needles by one for each
+clique: of needles that are all too near to each other at most one is used (on a square lattice, where only direct
+neighbours are too near, that is as good as every choice of needles taken exactly: the graph is bipartite).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 from planning.frame import Floats
 from planning.placement import Ints, Loading, Places, Search, Singles, Stop, never
 
-ROUNDS = 200
+ROUNDS = 120
 STEPS = 25  # gradient steps in each round
 SMOOTHING = 0.008  # of the loading's price
 LEAST_SHARE = 1e-6  # a fraction that has become 0 or 1 must still be able to come back
@@ -93,9 +94,11 @@ class Dual:
 
     Attributes:
         fast_rows: ``rows`` in single precision, for the steps; the bound itself is taken from ``rows``.
-        rows: ``(n_places, n_rows)``, each hinge's coefficient of each place times its price, steep rows scaled.
-        offset: ``(n_rows,)`` constant of each hinge times its price; the last row is the limit on seeds.
-        ceiling: ``(n_rows,)`` of the multipliers: 1 (times a row's scale), and infinite for the limit on seeds.
+        rows: ``(n_places, n_rows)``, each hinge's coefficient of each place times its price, steep rows scaled;
+            the last row is the limit on seeds.
+        shared: ``(n_needles, n_shared)``, which needles share a limit: each clique, and all of them.
+        offset: ``(n_rows + n_shared,)`` constant of each hinge times its price, and the limits.
+        ceiling: ``(n_rows + n_shared,)`` of the multipliers: 1 (times a row's scale), infinite for the limits.
         seed_price: ``(n_places,)`` with the excess that each makes on its own.
         chain_start, needle_start: where each chain begins among places, each needle among chains.
         chain_of, needle_of: of each place, of each chain.
@@ -104,6 +107,7 @@ class Dual:
 
     rows: Floats
     fast_rows: Singles
+    shared: Floats
     offset: Floats
     ceiling: Floats
     seed_price: Floats
@@ -139,12 +143,23 @@ class Dual:
         scale = np.maximum(1.0, steepness / max(usual, 1e-12))
         rows, offset, ceiling = rows / scale, offset / scale, ceiling * scale
         chains, chain_start, chain_of = np.unique(key[order], return_index=True, return_inverse=True)
-        _, needle_start, needle_of = np.unique(
+        used, needle_start, needle_of = np.unique(
             chains // places.slots_apart, return_index=True, return_inverse=True
         )
+        cliques = cliques_of(places.needle_xy_mm[used], search.least_distance_mm)
+        shared = np.zeros((len(used), len(cliques) + 1))
+        for row, clique in enumerate(cliques):
+            shared[clique, row] = 1.0
+        shared[:, -1] = 1.0
+        limits = np.append(np.ones(len(cliques)), float(search.most_needles))
+        steep = 1.0 / max(usual, 1e-12)  # as any steep row; with 1 instead the bound takes ten times as long
+        shared, limits = shared / steep, limits / steep
+        offset = np.concatenate([offset, limits])
+        ceiling = np.concatenate([ceiling, np.full(len(limits), np.inf)])
         return Dual(
             rows,
             rows.astype(np.float32),
+            shared,
             offset,
             ceiling,
             seed_price,
@@ -162,7 +177,8 @@ class Dual:
         point, level = self.sources
         above = dose[point] > np.asarray(loading.levels, dtype=float)[level, point]
         bent = np.where(level == 0, ~above, above)
-        return np.append((0.5 * bent + 0.02) * self.ceiling[:-1], 0.0)
+        hinges = self.ceiling[: len(bent)]
+        return np.append((0.5 * bent + 0.02) * hinges, np.zeros(len(self.ceiling) - len(bent)))
 
     def even_fractions(self) -> Fractions:
         count = np.diff(np.append(self.needle_start, len(self.needle_of)))
@@ -172,8 +188,10 @@ class Dual:
     def value(self, multipliers: Floats) -> float:
         """The proven bound that multipliers in 0 .. ``ceiling`` give; double precision."""
         lam = np.clip(multipliers, 0.0, self.ceiling)
-        reduced = self.seed_price + self.rows @ lam
-        chain = self.needle_price + np.add.reduceat(np.minimum(reduced, 0.0), self.chain_start)
+        own = self.rows.shape[1]
+        reduced = self.seed_price + self.rows @ lam[:own]
+        needle_price = self.needle_price + self.shared @ lam[own:]
+        chain = needle_price[self.needle_of] + np.add.reduceat(np.minimum(reduced, 0.0), self.chain_start)
         return float(
             -lam @ self.offset + np.minimum(np.minimum.reduceat(chain, self.needle_start), 0.0).sum()
         )
@@ -182,24 +200,45 @@ class Dual:
         self, multipliers: Singles, fractions: Fractions, smoothing: float
     ) -> tuple[float, Floats, Fractions]:
         """Value and gradient with each needle's minimum softened around ``fractions``; the softened choice."""
-        reduced = (self.seed_price + self.fast_rows @ multipliers) / smoothing
+        own = self.rows.shape[1]
+        reduced = (self.seed_price + self.fast_rows @ multipliers[:own]) / smoothing
+        needle_price = (self.needle_price + self.shared @ multipliers[own:]) / smoothing
         without, with_seed = np.log1p(-fractions.seed), np.log(fractions.seed) - reduced
         either = np.logaddexp(without, with_seed)
-        phase = (
-            fractions.log_phase - self.needle_price / smoothing + np.add.reduceat(either, self.chain_start)
-        )
+        phase = fractions.log_phase - needle_price[self.needle_of] + np.add.reduceat(either, self.chain_start)
         top = np.maximum(np.maximum.reduceat(phase, self.needle_start), fractions.log_empty)
         total = np.add.reduceat(np.exp(phase - top[self.needle_of]), self.needle_start)
         norm = top + np.log(total + np.exp(fractions.log_empty - top))
         phase = phase - norm[self.needle_of]
         seed = np.exp(with_seed - either)
-        chosen = (np.exp(phase)[self.chain_of] * seed).astype(np.float32)
+        share = np.exp(phase)
+        chosen = (share[self.chain_of] * seed).astype(np.float32)
+        used = np.add.reduceat(share, self.needle_start)
         value = float(-multipliers @ self.offset - smoothing * norm.sum())
         return (
             value,
-            chosen @ self.fast_rows - self.offset,
+            np.concatenate([chosen @ self.fast_rows, used @ self.shared]) - self.offset,
             Fractions(seed, phase, fractions.log_empty - norm),
         )
+
+
+def cliques_of(needle_xy_mm: Floats, least_distance_mm: float) -> list[list[int]]:
+    """Sets of needles that are all nearer to each other than allowed; together they hold every such pair."""
+    gap = np.linalg.norm(needle_xy_mm[:, None] - needle_xy_mm[None], axis=2)
+    near = (gap < least_distance_mm - 1e-6) & ~np.eye(len(needle_xy_mm), dtype=bool)
+    found: list[list[int]] = []
+    held: set[tuple[int, int]] = set()
+    for first, second in np.argwhere(np.triu(near)).tolist():
+        if (first, second) in held:
+            continue
+        clique = [first, second]
+        for other in np.flatnonzero(near[first] & near[second]).tolist():
+            if near[other, clique].all():
+                clique.append(other)
+        clique.sort()
+        held.update((a, b) for n, a in enumerate(clique) for b in clique[n + 1 :])
+        found.append(clique)
+    return found
 
 
 def _round(

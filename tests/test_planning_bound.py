@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from planning.bound import Dual, lower_bound
+from planning.bound import Dual, cliques_of, lower_bound
 from planning.placement import DosePoints, Loading, Places, Search, choose_places, price_of_places
 
 
@@ -25,7 +25,12 @@ def small(seed: int, needles: int = 3, depth: int = 7, points: int = 25) -> tupl
     levels = rng.uniform(0.0, 0.5, (6, points)).astype(np.float32)
     levels[0], levels[2], levels[4] = 1.1, rng.uniform(0.3, 1.5), 2.0
     search = Search(
-        float(rng.uniform(0, 0.5)), float(rng.uniform(0, 0.2)), 5.0, 30, int(rng.integers(1, 8)), kicks=20
+        float(rng.uniform(0, 0.5)),
+        float(rng.uniform(0, 0.2)),
+        float(rng.choice([5.0, 7.0, 12.0])),  # of the needles in a row: any two, no neighbours, only one
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 8)),
+        kicks=20,
     )
     return Places(dose, needle_of, slot, 5, xy), DosePoints(at, points, levels), search
 
@@ -48,8 +53,14 @@ def best_of_all(places: Places, points: DosePoints, search: Search) -> float:
     return min(
         price_of_places(places, points.levels, search, some)
         for some in all_places
-        if len(some) <= search.most_seeds
+        if len(some) <= search.most_seeds and allowed(places, search, np.unique(places.needle_of[some]))
     )
+
+
+def allowed(places: Places, search: Search, needles: np.ndarray) -> bool:
+    xy = places.needle_xy_mm[needles]
+    gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)[np.triu_indices(len(xy), 1)]
+    return len(needles) <= search.most_needles and bool(np.all(gap >= search.least_distance_mm - 1e-6))
 
 
 def loading(places: Places, points: DosePoints, search: Search) -> Loading:
@@ -78,6 +89,18 @@ def test_any_multipliers_give_a_bound(seed: int, other: int) -> None:
     ceiling = np.minimum(dual.ceiling, 3.0)
     multipliers = np.random.default_rng(other).uniform(-0.2, 1.2, len(ceiling)) * ceiling
     assert dual.value(multipliers) <= best_of_all(places, points, search) + 1e-9
+
+
+@given(st.integers(0, 100_000), st.floats(4.0, 13.0))
+def test_cliques_hold_every_pair_that_is_too_near_and_no_other(seed: int, least_mm: float) -> None:
+    xy = 5.0 * np.unique(np.random.default_rng(seed).integers(0, 5, (12, 2)), axis=0)
+    gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    found = {
+        (a, b) for clique in cliques_of(xy, least_mm) for n, a in enumerate(clique) for b in clique[n + 1 :]
+    }
+    assert found == {
+        (a, b) for a in range(len(xy)) for b in range(a + 1, len(xy)) if gap[a, b] < least_mm - 1e-6
+    }
 
 
 def test_more_rounds_never_lower_the_bound() -> None:
