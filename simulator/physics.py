@@ -7,6 +7,7 @@ never stepped, so that a procedure in virtual time costs events and not ticks.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -177,10 +178,15 @@ class Template:
         if self.tissue is not None:
             self.tissue.retract(needle, distance_mm)
 
-    def take_out(self, needle: str) -> None:
-        """A person pulls the needle out and lays it aside."""
+    def take_out(self, needle: str, *, may_be_in_air: bool = False) -> None:
+        """A person pulls the needle out and lays it aside.
+
+        Args:
+            may_be_in_air: it may have been let go before the skin, and stand in the template alone.
+        """
         if self.tissue is not None:
-            self.tissue.retract(needle, self.OUT_MM)
+            with suppress(ImpossibleMotionError) if may_be_in_air else nullcontext():
+                self.tissue.retract(needle, self.OUT_MM)
         del self._needles[needle]
 
     def drop_seed(self, needle: str) -> None:

@@ -161,7 +161,7 @@ class RigMechanics:
         if self._in_jaw == needle:
             self._in_jaw = None
         elif needle in self.template:
-            self.template.take_out(needle)
+            self.template.take_out(needle, may_be_in_air=True)
 
     # -- faults ---------------------------------------------------------------------------------------
 

@@ -109,3 +109,39 @@ def test_what_matter_forbids_is_answered_in_a_sentence(what: str) -> None:
     theatre = Theatre(patient, bench.rig_mechanics, bench.applicator_mechanics)
     answer = theatre.handle({"do": what, "needle": "N1"})
     assert answer == {"done": False, "why": "there is no needle N1"}
+
+
+class _Air:
+    """Tissue that a needle never reached: it knows of none."""
+
+    def insert(self, *_: object) -> None: ...
+
+    def release(self) -> None: ...
+
+    def retract(self, needle: str, _distance_mm: float) -> None:
+        raise ImpossibleMotionError(f"there is no needle {needle}")
+
+    def grip(self, *_: object) -> None:
+        return None
+
+
+def test_people_take_out_a_needle_that_was_let_go_before_the_skin() -> None:
+    bench = Benchtop(1)
+    bench.rig_mechanics.template.tissue = _Air()  # type: ignore[assignment]
+    bench.rig_mechanics.template.hold("N01", 0.0, 0.0, 5.0)
+    theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+    for _ in range(2):  # asked again, it is done
+        assert theatre.handle({"do": "take_out_needle", "needle": "N01"}) == {"done": True}
+    assert "N01" not in bench.rig_mechanics.template
+    assert theatre.handle({"do": "free_grip", "needle": "N01"}) == {"done": True}
+
+
+def test_people_see_what_they_have_done_before() -> None:
+    bench = Benchtop(1)
+    theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+    seat = {"do": "seat_cartridge", "count": 3}
+    assert [theatre.handle(seat)["done"] for _ in range(2)] == [True, True]
+    assert not theatre.handle({**seat, "count": 4})["done"]
+    out = {"do": "remove_cartridge", "returned": 3}
+    assert [theatre.handle(out)["done"] for _ in range(2)] == [True, True]
+    assert not theatre.handle({"do": "lay_patient", "case": "nowhere", "patient_from_rig": [[1.0]]})["done"]

@@ -1,0 +1,62 @@
+"""SIGKILL against firmware in another process: after it and ``take_up`` every planned seed is delivered once."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.journal import read_journal, verify
+from controller.requests import RequestFolder
+from tests.sigkill_room import PLAN, awaited
+
+MOMENTS = (
+    "after intention MoveDepth 2",  # a needle goes into the tissue
+    "after intention DropSeed 1",  # intended, not sent
+    "before event SeedDropped 1",  # dropped, not recorded
+)
+"""In the order in which one procedure meets them; each start counts its records anew."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Path]:
+    process = subprocess.Popen([sys.executable, "-m", "tests.sigkill_room", "bench", str(tmp_path)])
+    until_s = time.monotonic() + 20.0
+    while not (tmp_path / "applicator").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    yield tmp_path
+    process.terminate()
+    process.wait()
+
+
+def _controller(bench: Path, moment: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tests.sigkill_room", "controller", str(bench), moment]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_sigkills_lose_and_repeat_no_seed(bench: Path) -> None:
+    for moment in MOMENTS:
+        status, told = _controller(bench, moment)
+        assert status == -signal.SIGKILL, f"{moment}: {told}"
+    status, told = _controller(bench, "")
+    assert (status, told.strip()) == (0, "COMPLETED"), told
+    journal = bench / "run" / "journal.sqlite"
+    assert verify(journal) is None
+    delivered = [r.body["seed"] for r in read_journal(journal) if r.body.get("event") == "SeedDropped"]
+    assert sorted(set(delivered)) == [seed.number for seed in PLAN.seeds]
+    requests = RequestFolder(bench / "scans")
+    truth = awaited(requests, requests.ask({"do": "truth"}, "truth"))
+    assert truth["seeds"] == {needle.name: len(needle.seeds) for needle in PLAN.needles}
+    assert truth["spilled"] == 0
+
+    status, told = _controller(bench, "")
+    assert status == 1
+    assert "the procedure is completed; nothing is there to go on with" in told
