@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from console.bench_check_command import bench_check
 from console.console_command import console, console_user
 from console.detect_command import detect
 from console.devices_command import devices
@@ -171,6 +172,7 @@ seedguide.add_command(evaluate)
 seedguide.add_command(template)
 seedguide.add_command(simulate)
 seedguide.add_command(devices)
+seedguide.add_command(bench_check)
 seedguide.add_command(run)
 seedguide.add_command(resume)
 seedguide.add_command(console)
