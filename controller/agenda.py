@@ -13,6 +13,7 @@ import numpy as np
 from controller.commands import (
     AskOperator,
     BeginLedger,
+    ClearLatch,
     CloseGrip,
     Command,
     ConnectApplicator,
@@ -27,7 +28,7 @@ from controller.commands import (
     OpenGrip,
     RetractNeedle,
 )
-from controller.knowledge import Knowledge, NeedleStory
+from controller.knowledge import BOOKED_AS, Knowledge, NeedleStory
 from planning.frame import Floats, RigidTransform
 
 
@@ -118,51 +119,107 @@ def aim_again(
     ]
 
 
-def seed_token(plan_hash: str, seed: int) -> str:
-    """Four hex digits that arm exactly this seed of exactly this plan."""
-    return hashlib.sha256(f"{plan_hash}:{seed}".encode()).hexdigest()[:4].upper()
+def seed_token(plan_hash: str, stroke: int) -> str:
+    """Four hex digits that arm exactly this stroke for exactly this plan."""
+    return hashlib.sha256(f"{plan_hash}:{stroke}".encode()).hexdigest()[:4].upper()
 
 
 def deliver(known: Knowledge) -> list[Command]:
-    """All seeds of all needles, needle by needle, deepest first, with the cartridges they need."""
-    commands: list[Command] = [BeginLedger(0, known.plan_hash[:8].upper())]
-    capacity = known.settings.cartridge_capacity
-    total = len(known.plan.seeds)
-    dropped, cartridge, left = 0, 0, 0
+    """All seeds that are left, needle by needle, deepest first, with the cartridges they need.
+
+    From whatever is known: at the beginning, and again after a decision in the middle of it.
+    """
+    commands: list[Command] = [] if known.ledger_begun else [BeginLedger(0, known.plan_hash[:8].upper())]
+    to_drop = sum(len(known.seeds_left(story)) for story in known.needles.values())
+    cartridge, left, stroke = known.cartridge, known.cartridge_left or 0, known.strokes
+    seated, change = known.seated, known.cartridge_to_change
+    if known.coupled is None and known.ledger_begun and not known.retraction_at_home:
+        commands.append(HomeApplicator(0, "retraction"))
     for story in known.needles.values():
-        name = story.plan.name
-        couple = f"Applicator onto the hub of needle {name} (hole {story.plan.hole}), locked. Confirm."
-        commands.append(AskOperator(0, "couple_applicator", couple, needle=name))
-        for seed in story.plan.seeds:
-            if left == 0:
-                if cartridge > 0:
-                    commands.append(_take_out(cartridge, left))
+        name, seeds = story.plan.name, known.seeds_left(story)
+        if story.state == "abandoned" and story.aim_rig_mm is not None and known.coupled != name:
+            commands.append(take_out(story))
+        if story.state != "in place" and known.coupled != name:
+            continue
+        if known.coupled != name:
+            couple = f"Applicator onto the hub of needle {name} (hole {story.plan.hole}), locked. Confirm."
+            commands.append(AskOperator(0, "couple_applicator", couple, needle=name))
+        for seed in seeds:
+            if left == 0 or change:
+                returned = 0
+                if seated is not None and seated[0] == cartridge:
+                    commands.append(_cartridge_out(cartridge, left))
+                    returned, seated = left, None
                 cartridge += 1
-                left = min(capacity, total - dropped)
-                seat = (
-                    f"Cartridge {cartridge} with {left} seeds into the applicator. Count them, then confirm."
-                )
-                commands += [
-                    AskOperator(0, "seat_cartridge", seat, cartridge=cartridge, count=left, returned=0),
-                    DeclareCartridge(0, cartridge, left, 0),
-                ]
-            z_um = int(np.rint(seed.retraction_mm * 1000.0))
-            commands += [
-                RetractNeedle(0, name, z_um),
-                DropSeed(0, name, seed.number, z_um, seed_token(known.plan_hash, seed.number)),
-            ]
-            dropped, left = dropped + 1, left - 1
-        done = f"Applicator off, needle {name} out of the patient. Confirm."
-        commands += [
-            AskOperator(0, "uncouple_applicator", done, needle=name),
-            HomeApplicator(0, "retraction"),
-        ]
-    commands += [_take_out(cartridge, left), EndLedger(0, left)]
-    return commands
+                left, change = min(known.settings.cartridge_capacity, to_drop), False
+                if seated is None:
+                    commands.append(_cartridge_in(cartridge, left))
+                else:
+                    left = seated[1]
+                commands.append(DeclareCartridge(0, cartridge, left, returned))
+                seated = (cartridge, left)
+            z_um, stroke = int(np.rint(seed.retraction_mm * 1000.0)), stroke + 1
+            token = seed_token(known.plan_hash, stroke)
+            commands += [RetractNeedle(0, name, z_um), DropSeed(0, name, seed.number, z_um, token, stroke)]
+            to_drop, left = to_drop - 1, left - 1
+        commands += [_uncouple(story), HomeApplicator(0, "retraction")]
+    if seated is not None:
+        commands.append(_cartridge_out(cartridge, left))
+    return [*commands, EndLedger(0, left)]
 
 
-def _take_out(cartridge: int, left: int) -> AskOperator:
+def _uncouple(story: NeedleStory) -> AskOperator:
+    name = story.plan.name
+    text = f"Applicator off, needle {name} out of the patient. Confirm."
+    return AskOperator(0, "uncouple_applicator", text, needle=name)
+
+
+def take_out(story: NeedleStory) -> AskOperator:
+    """An abandoned needle, or any at an abortion."""
+    name = story.plan.name
+    text = f"Needle {name} out of the patient and of the guide, and laid aside. Confirm when it is out."
+    return AskOperator(0, "take_out_needle", text, needle=name)
+
+
+def _cartridge_in(cartridge: int, count: int) -> AskOperator:
+    text = f"Cartridge {cartridge} with {count} seeds into the applicator. Count them, then confirm."
+    return AskOperator(0, "seat_cartridge", text, cartridge=cartridge, count=count, returned=0)
+
+
+def _cartridge_out(cartridge: int, left: int) -> AskOperator:
     text = (
         f"Cartridge {cartridge} out of the applicator. It should hold {left} seeds. Count them, then confirm."
     )
     return AskOperator(0, "remove_cartridge", text, cartridge=cartridge, returned=left)
+
+
+def _left_after_doubt(known: Knowledge) -> int:
+    doubt = known.doubt
+    back = doubt.seeds if doubt is not None and doubt.where == "cartridge" else 0
+    return (known.cartridge_left or 0) + back
+
+
+def abort(known: Knowledge) -> list[Command]:
+    """Every needle out, every seed counted, the count closed. No device moves a needle any more: people do.
+
+    Where a person has told where a seed in doubt is, its latch is cleared first and the stylet drawn home.
+    By hand: no device is asked for anything; the applicator's count stays open, and people reconcile it.
+    """
+    commands: list[Command] = []
+    doubt, by_hand = known.doubt, known.abort_by_hand
+    if doubt is not None and doubt.where and not by_hand:
+        cleared = ClearLatch(0, doubt.latch, doubt.stroke, BOOKED_AS[doubt.where])
+        commands += [cleared, HomeApplicator(0, "stylet")]
+    if known.gripped is not None:
+        text = f"Free needle {known.gripped} from the rig's grip by hand. Confirm when it is free."
+        commands.append(AskOperator(0, "free_grip", text, needle=known.gripped))
+    if known.coupled is not None:
+        commands.append(_uncouple(known.needles[known.coupled]))
+    commands += [take_out(story) for story in known.in_body if story.plan.name != known.coupled]
+    left = _left_after_doubt(known)
+    if known.seated is not None:
+        number, count = known.seated
+        commands.append(_cartridge_out(number, left if number == known.cartridge else count))
+    if known.ledger_begun and not known.ledger_ended and not by_hand:
+        commands.append(EndLedger(0, left))
+    return commands

@@ -29,7 +29,8 @@ class AskOperator(Command):
 
     Attributes:
         task: ``confirm_time_out``, ``load_needle``, ``couple_applicator``, ``uncouple_applicator``,
-            ``seat_cartridge``, ``remove_cartridge``; after an interruption ``free_grip``, ``take_out_needle``.
+            ``seat_cartridge``, ``remove_cartridge``; after an interruption, for an abandoned needle, or at an
+            abortion ``free_grip``, ``take_out_needle``.
         text: the words on the screen; they name what is confirmed.
         needle: the needle concerned, or None.
         cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
@@ -108,9 +109,18 @@ class HomeApplicator(Command):
 
 @dataclass(frozen=True)
 class ClearLatch(Command):
-    """A person has looked: clear a latch that is about no seed (``WATCH``, ``STOP``, ``ESTOP``)."""
+    """A person has looked: clear a latch.
+
+    Attributes:
+        latch: ``WATCH``, ``STOP``, ``ESTOP``; about a seed ``JAM``, ``DOUBLE``, ``UNKNOWN``.
+        stroke: the stroke that the latch is about; 0 for none.
+        booked_as: where a person says that the seed is: ``IN`` the patient, ``WA`` wasted, ``LF`` left in the
+            cartridge; ``NO`` when the latch is about no seed.
+    """
 
     latch: str
+    stroke: int = 0
+    booked_as: Literal["IN", "WA", "LF", "NO"] = "NO"
 
 
 @dataclass(frozen=True)
@@ -139,12 +149,17 @@ class RetractNeedle(Command):
 
 @dataclass(frozen=True)
 class DropSeed(Command):
-    """Push seed ``seed`` out of ``needle``, which stands at retraction ``z_um``."""
+    """Push seed ``seed`` out of ``needle``, which stands at retraction ``z_um``.
+
+    ``stroke``: the applicator's own count, 1.. without a gap; it runs ahead of ``seed`` once a seed was pushed again,
+    and behind it once a needle was abandoned.
+    """
 
     needle: str
     seed: int
     z_um: int
     token: str
+    stroke: int
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def applicator_command(command: c.Command) -> a.ApplicatorCommand:
         case c.HomeApplicator():
             return a.HomeRetraction()
         case c.ClearLatch():
-            return a.ClearLatch(command.latch, 0, "NO")
+            return a.ClearLatch(command.latch, command.stroke, command.booked_as)
         case c.BeginLedger():
             return a.BeginLedger(command.procedure)
         case c.DeclareCartridge():
@@ -56,7 +56,7 @@ def applicator_command(command: c.Command) -> a.ApplicatorCommand:
         case c.RetractNeedle():
             return a.MoveNeedleTo(command.z_um, RETRACTION_SPEED_UM_S)
         case c.DropSeed():
-            return a.DropSeed(command.seed, command.z_um, command.token)
+            return a.DropSeed(command.stroke, command.z_um, command.token)
         case c.EndLedger():
             return a.EndLedger(command.returned)
     raise TypeError(f"{type(command).__name__} is no command of the applicator")
@@ -96,7 +96,7 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
                 told.append(
                     SeedDropped(
                         number,
-                        event.number,
+                        pending.seed if isinstance(pending, c.DropSeed) else event.number,
                         event.outcome,
                         event.duplicate,
                         event.z_um,

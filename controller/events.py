@@ -94,10 +94,11 @@ class OperatorDecided(Event):
     """A person decides what the table leaves to people.
 
     Attributes:
-        kind: ``grant_attempts`` (while held: ``count`` more insertions and corrections of ``needle``).
+        kind: one of ``decisions.KINDS``, which say when each may be made and what it does.
         who: who decided.
         reason: in that person's words.
         needle, count: what it is about; None and 0 where it is about no needle or number.
+        where: of a seed in doubt: ``patient``, ``needle`` or ``cartridge``; else empty.
     """
 
     kind: str
@@ -105,6 +106,7 @@ class OperatorDecided(Event):
     reason: str
     needle: str | None = None
     count: int = 0
+    where: str = ""
 
 
 @dataclass(frozen=True)

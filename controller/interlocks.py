@@ -29,7 +29,7 @@ from controller.commands import (
     RequestScan,
     RetractNeedle,
 )
-from controller.knowledge import Knowledge
+from controller.knowledge import BOOKED_AS, Knowledge
 from imaging.rescan import RescanFindings
 from planning.plan import Plan
 
@@ -220,10 +220,10 @@ def seed_is_the_next_one(command: Command, known: Knowledge, facts: DeviceFacts)
     assert isinstance(command, DropSeed)
     if command.seed != known.next_seed():
         return f"seed {command.seed} is not the next one ({known.next_seed()})"
-    if known.seed_intended >= command.seed:
-        return f"seed {command.seed} was already intended; ask what became of it"
-    if facts.seed_counter != command.seed - 1:
-        return f"the applicator has counted {facts.seed_counter} seeds, the journal {command.seed - 1}"
+    if known.strokes >= command.stroke:
+        return f"stroke {command.stroke} was already intended; ask what became of it"
+    if facts.seed_counter != command.stroke - 1 or known.strokes != command.stroke - 1:
+        return f"the applicator has counted {facts.seed_counter} strokes, the journal {known.strokes}"
     return None
 
 
@@ -269,12 +269,40 @@ def cartridge_is_the_next_one(command: Command, known: Knowledge, facts: DeviceF
     return None
 
 
-def latch_is_about_no_seed(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+def latch_may_be_cleared(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
     """What became of a seed is told by a person who has counted and looked, not by going on (NRC ENS 44143)."""
     assert isinstance(command, ClearLatch)
+    doubt = known.doubt
     if command.latch in ("WATCH", "STOP", "ESTOP") and facts.latch in ("NONE", command.latch):
         return None
+    if doubt is not None and doubt.where and facts.latch == command.latch == doubt.latch:
+        if (command.stroke, command.booked_as) == (doubt.stroke, BOOKED_AS[doubt.where]):
+            return None
+        return f"stroke {doubt.stroke}'s seed was found in the {doubt.where}; it would be booked otherwise"
     return f"latch {facts.latch} needs a person who has counted the seeds and looked at a CT"
+
+
+def needle_is_not_abandoned(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """What a person abandoned stays as it is: neither moved nor used for a seed."""
+    story = known.needles.get(getattr(command, "needle", ""))
+    if story is not None and story.state == "abandoned":
+        return f"needle {story.plan.name} was abandoned ({story.abandoned_because})"
+    return None
+
+
+def no_seed_is_in_doubt(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """A seed that nobody has found may lie in front of the next one, or still be counted twice."""
+    if known.doubt is None:
+        return None
+    return f"nobody has told where the seed of stroke {known.doubt.stroke} is"
+
+
+def every_seed_is_accounted_for(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """The count closes only when what a person takes out is what journal and applicator say is left."""
+    assert isinstance(command, EndLedger)
+    if command.returned != (known.cartridge_left or 0):
+        return f"{command.returned} seeds taken out, {known.cartridge_left or 0} should be left"
+    return None
 
 
 _RIG_MOTION: tuple[Interlock, ...] = (
@@ -296,10 +324,17 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
     AskOperator: (),
     ConnectRig: (),
     HomeRig: (rig_link_is_live, estop_is_clear, no_axis_moves, no_other_needle_is_gripped),
-    MoveAcross: (*_RIG_MOTION, carriage_is_home, no_other_needle_is_gripped),
-    CloseGrip: (*_RIG_MOTION, needle_is_over_its_hole, no_other_needle_is_gripped, needle_to_grip_is_there),
+    MoveAcross: (*_RIG_MOTION, needle_is_not_abandoned, carriage_is_home, no_other_needle_is_gripped),
+    CloseGrip: (
+        *_RIG_MOTION,
+        needle_is_not_abandoned,
+        needle_is_over_its_hole,
+        no_other_needle_is_gripped,
+        needle_to_grip_is_there,
+    ),
     MoveDepth: (
         *_RIG_MOTION,
+        needle_is_not_abandoned,
         needle_is_over_its_hole,
         no_other_needle_is_gripped,
         tissue_is_entered_with_a_gripped_needle,
@@ -308,12 +343,14 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
     OpenGrip: (*_RIG_MOTION, no_other_needle_is_gripped),
     ConnectApplicator: (),
     HomeApplicator: (*_APPLICATOR_MOTION, no_needle_is_coupled),
-    ClearLatch: (applicator_link_is_live, estop_is_clear, no_axis_moves, latch_is_about_no_seed),
+    ClearLatch: (applicator_link_is_live, estop_is_clear, no_axis_moves, latch_may_be_cleared),
     BeginLedger: (applicator_link_is_live, nothing_is_latched, plan_is_the_confirmed_one),
     DeclareCartridge: (applicator_link_is_live, plan_is_the_confirmed_one, cartridge_is_the_next_one),
     RetractNeedle: (
         *_APPLICATOR_MOTION,
         plan_is_the_confirmed_one,
+        no_seed_is_in_doubt,
+        needle_is_not_abandoned,
         needle_is_coupled,
         needle_is_verified,
         stylet_is_home,
@@ -322,6 +359,8 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
     DropSeed: (
         *_APPLICATOR_MOTION,
         plan_is_the_confirmed_one,
+        no_seed_is_in_doubt,
+        needle_is_not_abandoned,
         needle_is_coupled,
         needle_is_verified,
         stylet_is_home,
@@ -330,7 +369,12 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
         needle_stands_where_the_seed_goes,
         cartridge_holds_a_seed,
     ),
-    EndLedger: (applicator_link_is_live, nothing_is_latched),
+    EndLedger: (
+        applicator_link_is_live,
+        nothing_is_latched,
+        no_seed_is_in_doubt,
+        every_seed_is_accounted_for,
+    ),
     RequestScan: (no_axis_moves,),
 }
 

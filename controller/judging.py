@@ -39,6 +39,7 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
         _judge_needles(known, command, findings)
     else:
         known.judged.append(JudgedScan(command.scan, command.kind))
+        known.seeds_seen = len(findings.seeds)
         known.message = f"CT {command.scan}: {len(findings.seeds)} seeds seen"
         return "scan_judged", known.message
     seen = f"CT {command.scan}: {len(known.off_target)} of {len(known.inserted)} needles to correct"
@@ -105,6 +106,11 @@ def why_held(known: Knowledge, message: str) -> str:
         return (
             "the reference needles don't agree on where the rig stands "
             f"(residual {known.rig.residual_mm:.1f} mm); check how the template sits"
+        )
+    if known.seeds_seen > known.implanted:
+        return (
+            f"the CT shows {known.seeds_seen} seeds, {known.implanted} were counted as implanted: count what was "
+            "loaded, left in the cartridges and wasted, and look at each place in the CT before the number is accepted"
         )
     spent = [s for s in known.off_target if s.attempt >= s.attempts_allowed(known.settings)]
     if spent:

@@ -13,7 +13,7 @@ import numpy as np
 from controller.guidance import Landing, RigEstimate, offset_rig_mm
 from imaging.deviation import Deviation
 from planning.frame import Floats, RigidTransform
-from planning.plan import Plan, PlannedNeedle, Point
+from planning.plan import Plan, PlannedNeedle, PlannedSeed, Point
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class NeedleStory:
     """One needle from the box to the last seed.
 
     Attributes:
-        state: ``planned``, ``at reference depth``, ``in place``, ``delivered``.
+        state: ``planned``, ``at reference depth``, ``in place``, ``delivered``, ``abandoned``.
         aim_rig_mm: where the rig was last commanded to put the tip; None before.
         moved: value of the motion counter at the last time the needle was held or moved by the rig.
         verified: motion counter of the scan that showed the tip within tolerance; None when not (any more).
         landings: where the tip was found, one per insertion on (about) the present path, newest last.
         is_new_path: withdrawn and aimed again since the last landing.
         off_target: the last judged scan asks for a correction.
+        abandoned_because: who abandoned it and why; empty when it is not.
         attempts_granted: by a person, on top of the settings' ``max_attempts``.
     """
 
@@ -70,6 +71,7 @@ class NeedleStory:
     seeds_delivered: int = 0
     last_z_um: int = 0
     attempts_granted: int = 0
+    abandoned_because: str = ""
 
     def attempts_allowed(self, settings: ProcedureSettings) -> int:
         """Insertions and corrections before a person must decide (again)."""
@@ -114,6 +116,28 @@ class JudgedScan:
     corrected: tuple[str, ...] = ()
 
 
+BOOKED_AS: dict[str, Literal["IN", "WA", "LF"]] = {"patient": "IN", "needle": "WA", "cartridge": "LF"}
+"""Where a person found a seed in doubt, as the applicator books it. One in the needle comes out with it: wasted."""
+LATCH_OF = {"NOPASS": "JAM", "DOUBLE": "DOUBLE", "UNKNOWN": "UNKNOWN"}
+
+
+@dataclass
+class SeedInDoubt:
+    """A stroke that did not end PASS: nobody knows where its seeds are until a person has looked.
+
+    Attributes:
+        seeds: how many left the cartridge, as the applicator counts.
+        where: the person's answer: ``patient``, ``needle`` or ``cartridge``; empty before.
+    """
+
+    needle: str
+    seed: int
+    stroke: int
+    latch: str
+    seeds: int
+    where: str = ""
+
+
 @dataclass
 class Knowledge:
     """Everything the guards and interlocks may look at."""
@@ -134,13 +158,27 @@ class Knowledge:
     coupled: str | None = None
     stylet_homed: bool = False
     retraction_homed: bool = False
+    retraction_at_home: bool = False
     ledger_begun: bool = False
+    ledger_ended: bool = False
     cartridge: int = 0
     cartridge_left: int | None = None
     seeds_delivered: list[int] = field(default_factory=list)
-    seed_intended: int = 0
+    strokes: int = 0
+    doubt: SeedInDoubt | None = None
+    wasted: int = 0
+    extra_seeds: int = 0
+    seated: tuple[int, int] | None = None
+    cartridge_to_change: bool = False
+    delivery_changed: bool = False
+    abort_by_hand: bool = False
+    pause_wished: bool = False
+    scan_wished: bool = False
+    seeds_seen: int = 0
+    seeds_accepted: int = 0
     scans: int = 0
     scans_in_round: int = 0
+    series_used: dict[str, int] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
     scan_is_usable: bool = True
     scan_problem: str = ""
@@ -172,7 +210,22 @@ class Knowledge:
         """Best present knowledge of where the rig stands (patient from rig)."""
         return self.plan.planned_patient_from_rig() if self.rig is None else self.rig.patient_from_rig
 
-    def next_seed(self) -> int:
-        """Number of the next seed to be delivered (1..n)."""
-        return len(self.seeds_delivered) + 1
-    series_used: dict[str, int] = field(default_factory=dict)
+    def seeds_left(self, story: NeedleStory) -> list[PlannedSeed]:
+        """The needle's seeds that are still to be delivered, deepest first; none of an abandoned needle."""
+        if story.state in ("delivered", "abandoned"):
+            return []
+        return [seed for seed in story.plan.seeds if seed.number not in self.seeds_delivered]
+
+    def next_seed(self) -> int | None:
+        """Number in the plan of the next seed to be delivered; None when none is left."""
+        return next((s.number for story in self.needles.values() for s in self.seeds_left(story)), None)
+
+    @property
+    def implanted(self) -> int:
+        """Seeds in the patient: the plan's, and any that left with them."""
+        return len(self.seeds_delivered) + self.extra_seeds
+
+    @property
+    def in_body(self) -> list[NeedleStory]:
+        """Needles that are, or may be, in the patient, also abandoned ones."""
+        return [s for s in self.needles.values() if s.aim_rig_mm is not None and s.state != "delivered"]

@@ -7,6 +7,7 @@ import numpy as np
 from controller.commands import (
     AskOperator,
     BeginLedger,
+    ClearLatch,
     CloseGrip,
     Command,
     DeclareCartridge,
@@ -21,7 +22,7 @@ from controller.commands import (
     RetractNeedle,
 )
 from controller.events import SeedDropped
-from controller.knowledge import Knowledge
+from controller.knowledge import LATCH_OF, Knowledge, SeedInDoubt
 from controller.wording import in_words
 
 
@@ -34,6 +35,9 @@ def prepare(known: Knowledge, command: Command) -> None:
             known.needles[name].verified = None
         case RequestScan():
             known.scans = command.scan
+            known.scan_wished = False
+        case RetractNeedle():
+            known.retraction_at_home = False
 
 
 def learn(known: Knowledge, command: Command) -> None:
@@ -47,8 +51,21 @@ def learn(known: Knowledge, command: Command) -> None:
             known.coupled = command.needle
         case AskOperator(task="uncouple_applicator"):
             if command.needle is not None:
-                known.needles[command.needle].state = "delivered"
+                story = known.needles[command.needle]
+                story.state = story.state if story.state == "abandoned" else "delivered"
+                story.aim_rig_mm = None
             known.coupled = None
+        case AskOperator(task="take_out_needle"):
+            if command.needle is not None:
+                known.needles[command.needle].aim_rig_mm = None
+                if known.loaded == command.needle:
+                    known.loaded = None
+        case AskOperator(task="free_grip"):
+            known.gripped = None
+        case AskOperator(task="seat_cartridge"):
+            known.seated = (command.cartridge or 0, command.count or 0)
+        case AskOperator(task="remove_cartridge"):
+            known.seated = None
         case HomeRig():
             known.rig_homed, known.carriage_z_mm = True, known.settings.home_z_mm
         case MoveAcross():
@@ -75,15 +92,18 @@ def learn(known: Knowledge, command: Command) -> None:
         case HomeApplicator(axis="stylet"):
             known.stylet_homed = True
         case HomeApplicator(axis="retraction"):
-            known.retraction_homed = True
+            known.retraction_homed = known.retraction_at_home = True
+        case ClearLatch() if command.booked_as != "NO":
+            _book(known)
         case BeginLedger():
             known.ledger_begun = True
         case DeclareCartridge():
             known.cartridge, known.cartridge_left = command.cartridge, command.count
+            known.cartridge_to_change = False
         case RetractNeedle():
             known.needles[command.needle].last_z_um = command.z_um
         case EndLedger():
-            known.cartridge_left = 0
+            known.cartridge_left, known.ledger_ended = 0, True
     known.message = in_words(command)
 
 
@@ -107,8 +127,13 @@ def _aim(
 
 def learn_seed(known: Knowledge, command: DropSeed, event: SeedDropped) -> str | None:
     """The applicator told a seed's outcome; what is amiss with it, in words, or None."""
-    known.seed_intended = command.seed
+    known.strokes = command.stroke
     if event.outcome != "PASS":
+        left = known.cartridge_left or 0
+        seeds = min(2, left) if event.outcome == "DOUBLE" else 1
+        latch = LATCH_OF[event.outcome]
+        known.doubt = SeedInDoubt(command.needle, command.seed, command.stroke, latch, seeds)
+        known.cartridge_left = left - seeds
         return (
             f"seed {command.seed} in needle {command.needle}: {event.outcome}; count the seeds and look at a "
             "CT before anything is cleared"
@@ -119,3 +144,20 @@ def learn_seed(known: Knowledge, command: DropSeed, event: SeedDropped) -> str |
         known.cartridge_left -= 1
     known.message = f"Seed {command.seed} dropped in needle {command.needle}"
     return None
+
+
+def _book(known: Knowledge) -> None:
+    """What was in doubt is where a person found it, and the applicator has booked it so."""
+    doubt = known.doubt
+    if doubt is None:
+        return
+    match doubt.where:
+        case "patient":
+            known.seeds_delivered.append(doubt.seed)
+            known.needles[doubt.needle].seeds_delivered += 1
+            known.extra_seeds += doubt.seeds - 1
+        case "needle":
+            known.wasted += doubt.seeds
+        case "cartridge":
+            known.cartridge_left = (known.cartridge_left or 0) + doubt.seeds
+    known.doubt = None

@@ -16,6 +16,7 @@ from transitions import Machine, State
 
 from controller import agenda, expectation, insertion, protocol, resumption
 from controller.commands import Command, DropSeed, RequestScan
+from controller.decisions import decide
 from controller.events import (
     CommandDone,
     CommandFailed,
@@ -102,8 +103,8 @@ class Procedure:
 
     @property
     def working_state(self) -> str:
-        """The state; in HELD the one it was held in, and goes back to."""
-        return self.known.held_in if self.is_held else self.state
+        """The state; in HELD or PAUSED the one it was in, and goes back to."""
+        return self.known.held_in if self.is_held or self.state == "PAUSED" else self.state
 
     @property
     def is_held(self) -> bool:
@@ -138,7 +139,7 @@ class Procedure:
     def handle(self, event: Event) -> tuple[Command, ...]:
         """Take in what happened; return what to do next (no command, or one)."""
         if self.is_held and not isinstance(event, ProcedureResumed | OperatorDecided | StopPressed):
-            return ()  # what the devices still say is journaled; when it goes on they are asked
+            return self._hear_while_held(event)
         answered = self._pending
         number = getattr(event, "number", None)
         if number is not None:
@@ -168,6 +169,7 @@ class Procedure:
             case OperatorDeclined():
                 return self._fire("fault_seen", f"declined by {event.who}: {event.reason}")
             case SeedDropped() if isinstance(answered, DropSeed):
+                self._interrupted = None
                 problem = learn_seed(self.known, answered, event)
                 return self._next() if problem is None else self._fire("fault_seen", problem)
             case ScanAnalysed() if isinstance(answered, RequestScan):
@@ -176,6 +178,20 @@ class Procedure:
                 learn(self.known, answered)
                 return self._next()
         return self._fire("fault_seen", f"{type(event).__name__} can't be understood here")
+
+    def _hear_while_held(self, event: Event) -> tuple[Command, ...]:
+        """Journaled and no more: when it goes on the devices are asked. But a seed's outcome is what it is."""
+        dropped = self._interrupted
+        if (
+            isinstance(event, SeedDropped)
+            and isinstance(dropped, DropSeed)
+            and event.number == dropped.number
+        ):
+            problem = learn_seed(self.known, dropped, event)
+            self._interrupted = self._pending = None
+            if problem is not None:
+                self.known.held_because = problem
+        return ()
 
     def _resume(self, event: ProcedureResumed) -> tuple[Command, ...]:
         """Go on where the journal ends, or in the state it was held in; an answer that is known is awaited first."""
@@ -188,31 +204,33 @@ class Procedure:
         self._agenda = deque(rest)
         if self.is_held:
             return self._fire("procedure_resumed", f"taken back by {event.who}")
+        if self.state == "PAUSED":
+            return self._fire("pause_ended", f"resumed by {event.who}")
         self.known.message = f"resumed by {event.who}"
         return self._next()
 
     def _decide(self, event: OperatorDecided) -> tuple[Command, ...]:
-        """What a person decides while it is held; it goes on only when it is resumed."""
-        known = self.known
-        if not self.is_held:
-            known.message = f"{event.kind}: only while held (decided by {event.who})"
+        """What a person decides beside confirming; a held procedure goes on only when it is resumed."""
+        trigger, message = decide(self.known, self.state, event)
+        self.known.message = message
+        if trigger is None:
             return ()
-        match event.kind:
-            case "grant_attempts" if event.needle in known.needles and event.count > 0:
-                known.needles[event.needle].attempts_granted += event.count
-                known.message = f"needle {event.needle}: {event.count} more attempts granted by {event.who}"
-            case _:
-                known.message = f"{event.kind} can't be decided here (by {event.who})"
-        return ()
+        if trigger == "abort_decided":
+            self._pending = self._interrupted = None
+            self.known.held_because = message
+        elif self.known.delivery_changed and self.working_state == "DELIVERING_SEEDS":
+            self._agenda.clear()
+        return self._fire(trigger, message)
 
     def _fire(self, trigger: str, message: str) -> tuple[Command, ...]:
         self.known.message = message
-        if self.is_over and trigger not in ("stop_pressed", "procedure_resumed"):
+        if self.is_over and trigger not in ("stop_pressed", "procedure_resumed", "abort_decided"):
             return ()
-        if trigger == "procedure_resumed":
+        if trigger == "procedure_resumed" and self.known.held_in != "ABORTING":
             self.known.held_because = ""
         if trigger in ("fault_seen", "stop_pressed"):
-            self.known.held_because = message
+            is_aborting = self.state == "ABORTING"
+            self.known.held_because = f"{self.known.held_because}; {message}" if is_aborting else message
         taken = any(row.trigger == trigger and self.state in row.sources for row in protocol.TABLE)
         if not (taken and self._steps.trigger(trigger)):
             self.known.message = f"{message} (nothing to do in {self.state})"
@@ -223,8 +241,15 @@ class Procedure:
 
     def _next(self) -> tuple[Command, ...]:
         """Hand out the next command of the agenda; an empty one means that the state's work is done."""
-        if self.is_over or self._pending is not None:
+        known = self.known
+        if self.is_over or self.state == "PAUSED" or self._pending is not None:
             return ()
+        if known.pause_wished and known.gripped is None:
+            known.pause_wished = False
+            return self._fire("pause_reached", "paused at a person's wish")
+        if not self._agenda and self.state == "DELIVERING_SEEDS" and known.delivery_changed:
+            known.delivery_changed = False
+            self._agenda.extend(agenda.deliver(known))
         if not self._agenda:
             return self._fire("work_done", self.known.message)
         self._issued += 1
@@ -237,11 +262,12 @@ class Procedure:
 
     def _fill_agenda(self, event: Any) -> None:
         known, state = self.known, event.transition.dest
-        if event.event.name == "procedure_resumed":
-            known.scans_in_round = 1
+        if event.event.name in ("procedure_resumed", "pause_ended"):
+            known.scans_in_round = 1 if event.event.name == "procedure_resumed" else known.scans_in_round
             return
-        if state == "HELD":
-            known.held_in = event.transition.source
+        if state in ("HELD", "PAUSED"):
+            if event.transition.source != "PAUSED":
+                known.held_in = event.transition.source
             if event.event.name == "scan_judged":
                 kind = protocol.SCANNED_IN[known.held_in]
                 self._interrupted = RequestScan(0, known.scans + 1, kind, known.motion)
@@ -259,6 +285,8 @@ class Procedure:
             case "INSERTING_REFERENCE_NEEDLES":
                 for needle in known.plan.reference_needles:
                     story = known.needles[needle.name]
+                    if story.state == "abandoned":
+                        continue
                     story.state = "at reference depth"
                     self._agenda.extend(insertion.insert_fresh(known, story))
             case "CORRECTING_REFERENCE_NEEDLES" | "CORRECTING_NEEDLES":
@@ -267,7 +295,10 @@ class Procedure:
             case "INSERTING_SEED_NEEDLES":
                 self._agenda.extend(insertion.insert_all(known))
             case "DELIVERING_SEEDS":
+                known.delivery_changed = False
                 self._agenda.extend(agenda.deliver(known))
+            case "ABORTING":
+                self._agenda.extend(agenda.abort(known))
             case _ if state in protocol.SCANNED_IN:
                 self._agenda.append(RequestScan(0, known.scans + 1, protocol.SCANNED_IN[state], known.motion))
             case _:

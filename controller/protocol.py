@@ -31,14 +31,19 @@ STATES: dict[str, str] = {
     "DELIVERING_SEEDS": "Seeds, deepest first",
     "AWAITING_SEED_SCAN": "CT of the seeds",
     "COMPLETED": "Completed",
+    "PAUSED": "Paused by a person",
+    "ABORTING": "Abort: needles out, seeds counted",
+    "ABORTED": "Aborted",
     "HELD": "Held for a person",
     "STOPPED": "Stopped",
 }
-STEPS = tuple(name for name in STATES if name not in ("READY", "HELD", "STOPPED"))
-WORKING = tuple(name for name in STATES if name not in ("READY", "COMPLETED", "HELD", "STOPPED"))
-"""The named set for stop and fault: every state in which something may be under way."""
-ENDED = ("COMPLETED", "STOPPED")
+ENDED = ("COMPLETED", "ABORTED", "STOPPED")
 """Nothing follows. HELD is no end: a person may take it back."""
+STEPS = tuple(
+    name for name in STATES if name not in ("READY", "PAUSED", "ABORTING", "ABORTED", "HELD", "STOPPED")
+)
+WORKING = tuple(name for name in STATES if name not in ("READY", "PAUSED", "HELD", *ENDED))
+"""The named set for stop and fault: every state in which something may be under way."""
 SCANNED_IN: dict[str, Literal["reference", "needles", "seeds"]] = {
     "AWAITING_REFERENCE_SCAN": "reference",
     "AWAITING_NEEDLE_SCAN": "needles",
@@ -49,6 +54,9 @@ SCANNED_IN: dict[str, Literal["reference", "needles", "seeds"]] = {
 TRIGGERS: dict[str, str] = {
     "procedure_started": "a person starts the procedure",
     "procedure_resumed": "journal and devices were compared, and a person takes a held procedure back",
+    "pause_reached": "a person asked for a pause, and no needle is in the grip and no command under way",
+    "pause_ended": "a person ends the pause",
+    "abort_decided": "a person gives up the implantation",
     "work_done": "everything the state asked for is done",
     "scan_judged": "a CT was analysed and every needle in it judged",
     "fault_seen": "a device, an interlock or a person says that it can't go on",
@@ -65,6 +73,21 @@ def scan_is_unusable(known: Knowledge) -> bool:
 def scan_may_be_repeated(known: Knowledge) -> bool:
     """Fewer scans than allowed were spent on this round."""
     return known.scans_in_round < known.settings.max_scans_per_round
+
+
+def a_person_wishes_another_scan(known: Knowledge) -> bool:
+    """Somebody asked for it while this one was taken or looked at."""
+    return known.scan_wished
+
+
+def more_seeds_are_seen_than_implanted(known: Knowledge) -> bool:
+    """The CT shows more seeds than were counted, and nobody has accepted that number."""
+    return known.seeds_seen > max(known.implanted, known.seeds_accepted)
+
+
+def only_the_count_of_seeds_is_open(known: Knowledge) -> bool:
+    """No needle is in the patient any more and no cartridge in the applicator."""
+    return not known.in_body and known.coupled is None and known.seated is None
 
 
 def every_tip_is_on_target(known: Knowledge) -> bool:
@@ -107,6 +130,8 @@ TABLE: tuple[Row, ...] = (
     Row("work_done", ("CHECKING_DEVICES",), (), "AWAITING_TIME_OUT", "a person confirms patient, plan and seeds"),
     Row("work_done", ("AWAITING_TIME_OUT",), (), "INSERTING_REFERENCE_NEEDLES", "2-3 needles, 2-3 cm deep"),
     Row("work_done", ("INSERTING_REFERENCE_NEEDLES",), (), "AWAITING_REFERENCE_SCAN", ""),
+    *(Row("scan_judged", (state,), (a_person_wishes_another_scan,), state, "scan again, at a person's wish")
+      for state in SCANNED_IN),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable, scan_may_be_repeated),
         "AWAITING_REFERENCE_SCAN", "scan again"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
@@ -128,11 +153,20 @@ TABLE: tuple[Row, ...] = (
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable, scan_may_be_repeated),
         "AWAITING_SEED_SCAN", "scan again"),
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_SEED_SCAN",), (more_seeds_are_seen_than_implanted,), "HELD",
+        "a person must count what was loaded, left and wasted"),
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (), "COMPLETED", "post-plan"),
-    Row("fault_seen", WORKING, (), "HELD", "axes stopped; nothing retracted by itself"),
+    Row("pause_reached", WORKING, (), "PAUSED", "between two commands; no needle in the grip"),
+    *(Row("pause_ended", ("PAUSED",), (_held_in(state),), state, STATES[state] + ", where it was")
+      for state in WORKING),
+    Row("abort_decided", ("HELD", "PAUSED"), (), "ABORTING", "people take the needles out; no device moves one"),
+    Row("work_done", ("ABORTING",), (), "ABORTED", "needles out, seeds counted, count closed"),
+    Row("fault_seen", ("ABORTING",), (only_the_count_of_seeds_is_open,), "ABORTED",
+        "the applicator can't close its count: told, and reconciled by people"),
+    Row("fault_seen", (*WORKING, "PAUSED"), (), "HELD", "axes stopped; nothing retracted by itself"),
     *(Row("procedure_resumed", ("HELD",), (_held_in(state),), state, STATES[state] + ", as far as it was")
       for state in WORKING),
-    Row("stop_pressed", (*WORKING, "READY", "HELD"), (), "STOPPED", "stop bytes have left before"),
+    Row("stop_pressed", (*WORKING, "PAUSED", "READY", "HELD"), (), "STOPPED", "stop bytes have left before"),
 )  # fmt: skip
 
 

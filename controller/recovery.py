@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from controller.commands import (
     AskOperator,
     BeginLedger,
+    ClearLatch,
     DeclareCartridge,
     DropSeed,
     EndLedger,
@@ -105,7 +106,7 @@ def look(
             if isinstance(told, a.ApplicatorDone):
                 ledger = told.ledger
         if isinstance(procedure.interrupted, DropSeed):
-            for told in asked(a.AskSeed(procedure.interrupted.seed)):
+            for told in asked(a.AskSeed(procedure.interrupted.stroke)):
                 if isinstance(told, a.SeedOutcome):
                     outcome = told
                 elif isinstance(told, a.ApplicatorFailed | a.SeedInDoubt):
@@ -151,7 +152,11 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     delivering = known.ledger_begun and procedure.working_state == "DELIVERING_SEEDS"
     if state.estop_open:
         amiss.append("The e-stop is pressed: release it when it is safe, then resume again.")
-    if state.latch not in _PLAIN_LATCHES:
+    doubt = known.doubt
+    is_answered = (
+        doubt is not None and doubt.where and (doubt.latch, doubt.stroke) == (state.latch, state.latch_seed)
+    )
+    if state.latch not in _PLAIN_LATCHES and not is_answered:
         about = f" about seed {state.latch_seed}" if state.latch_seed else ""
         amiss.append(
             f"The applicator is latched ({state.latch}){about}: take the applicator off, count the seeds in the "
@@ -168,7 +173,7 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     was_reset = replayed.boot not in ("", state.boot)
     if was_reset:
         told.append(f"The applicator was reset meanwhile (boot {replayed.boot}, now {state.boot}).")
-    if known.coupled is not None and not at_home:
+    if known.coupled is not None and not state.retraction_homed:
         amiss.append(
             f"The applicator's homes are gone while it is on needle {known.coupled}: it can't be homed there. Take it "
             "off, count the seeds in the cartridge, and finish this needle by hand or abandon it."
@@ -180,7 +185,10 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     if amiss:
         return Verdict(tuple(told), tuple(amiss))
     if state.latch != "NONE":
-        told.append(f"The applicator is latched ({state.latch}), about no seed; going on clears it.")
+        about = (
+            f"whose seed is in the {doubt.where}" if doubt is not None and is_answered else "about no seed"
+        )
+        told.append(f"The applicator is latched ({state.latch}), {about}; going on clears it.")
     told.append(_about(procedure, adopted, replayed.was_intended))
     told.append(
         "Confirm that the patient has not moved, that nobody touched the needles, and that it may go on."
@@ -206,7 +214,7 @@ def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
         case DropSeed() if outcome is not None and outcome.outcome == "PASS":
             return SeedDropped(
                 pending.number,
-                outcome.number,
+                pending.seed,
                 outcome.outcome,
                 True,
                 outcome.z_um,
@@ -216,9 +224,9 @@ def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
             )
         case DeclareCartridge() if ledger is not None and ledger.cartridges == pending.cartridge:
             return CommandDone(pending.number, {"left": ledger.left})
-        case EndLedger() if ledger is None and report.applicator.counter == len(
-            replayed.procedure.known.plan.seeds
-        ):
+        case ClearLatch() if pending.booked_as != "NO" and ledger is not None and ledger.in_doubt == 0:
+            return CommandDone(pending.number, {"left": ledger.left})
+        case EndLedger() if ledger is None and report.applicator.counter == replayed.procedure.known.strokes:
             return CommandDone(pending.number, {"counter": report.applicator.counter})
     return None
 
@@ -228,7 +236,8 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
     procedure = replayed.procedure
     known, pending = procedure.known, procedure.interrupted
     state, ledger, outcome = report.applicator, report.ledger, report.outcome
-    seeds = len(known.seeds_delivered) + isinstance(adopted, SeedDropped)
+    strokes = known.strokes + isinstance(adopted, SeedDropped)
+    seeds = known.implanted + isinstance(adopted, SeedDropped)
     left = 0 if known.cartridge_left is None else known.cartridge_left - isinstance(adopted, SeedDropped)
     cartridges = known.cartridge
     if isinstance(adopted, CommandDone) and isinstance(pending, DeclareCartridge):
@@ -236,13 +245,13 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
     count = f"Count the seeds in the cartridge (the journal expects {left}, the applicator {state.left})"
     if outcome is not None and outcome.outcome != "PASS":
         return [
-            f"Seed {outcome.number} in needle {getattr(pending, 'needle', '?')} ended {outcome.outcome} at "
-            f"{outcome.z_um / 1000:.1f} mm. {count} and look at a CT: it is in the patient, in the needle or in the "
-            "cartridge."
+            f"Seed {getattr(pending, 'seed', '?')} in needle {getattr(pending, 'needle', '?')} ended "
+            f"{outcome.outcome} at {outcome.z_um / 1000:.1f} mm. {count} and look at a CT: it is in the patient, in "
+            "the needle or in the cartridge."
         ]
-    if state.counter != seeds:
+    if state.counter != strokes:
         return [
-            f"The applicator has intended {state.counter} seeds, the journal knows of {seeds}. {count} and look at a "
+            f"The applicator has intended {state.counter} seeds, the journal knows of {strokes}. {count} and look at a "
             "CT before anything moves."
         ]
     is_closed = procedure.working_state == "AWAITING_SEED_SCAN" or isinstance(pending, EndLedger)
@@ -256,7 +265,19 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
         return [
             f"The applicator counts for procedure {ledger.procedure}, not for this plan. {count}; look at a CT."
         ]
-    expected = {"implanted": seeds, "wasted": 0, "in_doubt": 0, "left": left, "cartridges": cartridges}
+    in_doubt, wasted = 0 if known.doubt is None else known.doubt.seeds, known.wasted
+    if isinstance(adopted, CommandDone) and isinstance(pending, ClearLatch):
+        seeds += in_doubt if pending.booked_as == "IN" else 0
+        wasted += in_doubt if pending.booked_as == "WA" else 0
+        left += in_doubt if pending.booked_as == "LF" else 0
+        in_doubt = 0
+    expected = {
+        "implanted": seeds,
+        "wasted": wasted,
+        "in_doubt": in_doubt,
+        "left": left,
+        "cartridges": cartridges,
+    }
     differing = [
         f"{name.replace('_', ' ')} {getattr(ledger, name)}, expected {value}"
         for name, value in expected.items()

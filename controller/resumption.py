@@ -24,7 +24,7 @@ from controller.commands import (
     MoveDepth,
 )
 from controller.events import ProcedureResumed
-from controller.knowledge import Knowledge, NeedleStory
+from controller.knowledge import BOOKED_AS, Knowledge, NeedleStory
 from planning.frame import Floats
 
 _BY_APPLICATOR = ("DELIVERING_SEEDS", "AWAITING_SEED_SCAN")
@@ -53,17 +53,24 @@ def agenda_after(
             is known.
         agenda_left: what stood on the state's agenda behind it.
     """
-    front: list[Command] = [] if event.latch == "NONE" else [ClearLatch(0, event.latch)]
+    front: list[Command] = _latch_cleared(known, event)
     if event.home_applicator:
-        front += [HomeApplicator(0, "stylet"), HomeApplicator(0, "retraction")]
+        front += [HomeApplicator(0, "stylet")]
+        front += [HomeApplicator(0, "retraction")] if known.coupled is None else []
+    if state == "ABORTING":
+        return [command for command in (interrupted, *agenda_left) if command is not None]
     left = [*([] if interrupted is None else [interrupted]), *agenda_left]
     left = [command for command in left if not _is_of_an_earlier_resumption(command)]
     if state == "CHECKING_DEVICES":
         known.rig_homed = known.stylet_homed = known.retraction_homed = False
         return [*front[:1], *agenda.device_check()] if event.latch != "NONE" else agenda.device_check()
     if state in _BY_APPLICATOR:
+        if state == "DELIVERING_SEEDS" and known.delivery_changed:
+            left = []  # decided anew once what was in doubt is booked
         return [*front, *left]
     held = held_needle(known, interrupted)
+    abandoned = {s.plan.name: s for s in known.needles.values() if s.state == "abandoned"}
+    left = [c for c in left if getattr(c, "needle", None) not in abandoned]
     if held is not None:
         text = (
             f"The grip held needle {held} when the controller stopped; it is open now. See that the needle stands "
@@ -71,6 +78,10 @@ def agenda_after(
         )
         front.append(AskOperator(0, "free_grip", text, needle=held))
     front.append(HomeRig(0))
+    front += [
+        agenda.take_out(s) for n, s in abandoned.items() if s.aim_rig_mm is not None or n == known.loaded
+    ]
+    held = None if held in abandoned else held
     name = held or next((n for c in left if (n := _needle_of(c)) is not None), None)
     if name is not None:
         story = known.needles[name]
@@ -84,6 +95,17 @@ def agenda_after(
     known.rig_homed, known.carriage_z_mm, known.across_for = False, None, None
     known.gripped = known.loaded = None
     return [*front, *left]
+
+
+def _latch_cleared(known: Knowledge, event: ProcedureResumed) -> list[Command]:
+    """What a person has looked at is cleared; a seed's latch as that person said, and the stylet drawn home."""
+    if event.latch == "NONE":
+        return []
+    doubt = known.doubt
+    if doubt is not None and doubt.where and doubt.latch == event.latch:
+        cleared = ClearLatch(0, event.latch, doubt.stroke, BOOKED_AS[doubt.where])
+        return [cleared, *([] if event.home_applicator else [HomeApplicator(0, "stylet")])]
+    return [ClearLatch(0, event.latch)]
 
 
 def _is_of_an_earlier_resumption(command: Command) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from controller import commands as c
 from controller.interlocks import REQUIRED, DeviceFacts, Interlock, judge, scan_belongs_to_plan
-from controller.knowledge import Knowledge, ProcedureSettings
+from controller.knowledge import Knowledge, ProcedureSettings, SeedInDoubt
 from imaging.rescan import RescanFindings, ScanIdentity
 from tests.made_plan import made_plan
 
@@ -55,8 +55,8 @@ ALLOWED: dict[type[c.Command], c.Command] = {
     c.BeginLedger: c.BeginLedger(1, "0" * 8),
     c.DeclareCartridge: c.DeclareCartridge(1, 1, 15, 0),
     c.RetractNeedle: c.RetractNeedle(1, FIRST.name, 4500),
-    c.DropSeed: c.DropSeed(1, FIRST.name, 1, 4500, "AAAA"),
-    c.EndLedger: c.EndLedger(1, 0),
+    c.DropSeed: c.DropSeed(1, FIRST.name, 1, 4500, "AAAA", 1),
+    c.EndLedger: c.EndLedger(1, 10),
     c.RequestScan: c.RequestScan(1, 1, "needles", 0),
 }
 DELIVERY = (c.RetractNeedle, c.DropSeed)
@@ -106,6 +106,8 @@ def put_needle(name: str, value: object) -> Change:
     return lambda known: setattr(known.needles[FIRST.name], name, value)
 
 
+DOUBT = SeedInDoubt(FIRST.name, 1, 1, "JAM", 1)
+FOUND = SeedInDoubt(FIRST.name, 1, 1, "JAM", 1, "patient")
 M, D, R, A = c.MoveDepth, c.DropSeed, c.RetractNeedle, c.MoveAcross
 # interlock, command, what is wrong in what is known, what is wrong in what the devices say, another command instead
 BROKEN: list[tuple[str, c.Command, Change, dict[str, object]]] = [
@@ -116,8 +118,18 @@ BROKEN: list[tuple[str, c.Command, Change, dict[str, object]]] = [
     ("estop_is_clear", ALLOWED[M], nothing, {"estop_open": True}),
     ("estop_is_clear", ALLOWED[R], nothing, {"estop_open": True}),
     ("nothing_is_latched", ALLOWED[D], nothing, {"latch": "JAM"}),
-    ("latch_is_about_no_seed", c.ClearLatch(1, "JAM"), nothing, {"latch": "JAM"}),
-    ("latch_is_about_no_seed", c.ClearLatch(1, "WATCH"), nothing, {"latch": "UNKNOWN"}),
+    ("latch_may_be_cleared", c.ClearLatch(1, "JAM"), nothing, {"latch": "JAM"}),
+    ("latch_may_be_cleared", c.ClearLatch(1, "WATCH"), nothing, {"latch": "UNKNOWN"}),
+    ("latch_may_be_cleared", c.ClearLatch(1, "JAM", 1, "IN"), put("doubt", DOUBT), {"latch": "JAM"}),
+    ("latch_may_be_cleared", c.ClearLatch(1, "JAM", 1, "LF"), put("doubt", FOUND), {"latch": "JAM"}),
+    ("latch_may_be_cleared", c.ClearLatch(1, "JAM", 2, "IN"), put("doubt", FOUND), {"latch": "JAM"}),
+    ("needle_is_not_abandoned", ALLOWED[M], put_needle("state", "abandoned"), {}),
+    ("needle_is_not_abandoned", ALLOWED[A], put_needle("state", "abandoned"), {}),
+    ("needle_is_not_abandoned", ALLOWED[R], put_needle("state", "abandoned"), {}),
+    ("needle_is_not_abandoned", ALLOWED[D], put_needle("state", "abandoned"), {}),
+    ("no_seed_is_in_doubt", ALLOWED[D], put("doubt", DOUBT), {}),
+    ("no_seed_is_in_doubt", ALLOWED[c.EndLedger], put("doubt", FOUND), {}),
+    ("every_seed_is_accounted_for", c.EndLedger(1, 9), nothing, {}),
     ("no_axis_moves", ALLOWED[D], nothing, {"applicator_is_moving": True}),
     ("no_axis_moves", ALLOWED[D], nothing, {"rig_is_moving": True}),
     ("no_axis_moves", ALLOWED[c.RequestScan], nothing, {"rig_is_moving": True}),
@@ -139,10 +151,10 @@ BROKEN: list[tuple[str, c.Command, Change, dict[str, object]]] = [
     ("needle_is_verified", ALLOWED[D], put_needle("moved", 4), {}),
     ("needle_is_verified", ALLOWED[R], put_needle("state", "at reference depth"), {}),
     ("needle_is_only_drawn_back", ALLOWED[R], put_needle("last_z_um", 4501), {}),
-    ("seed_is_the_next_one", D(1, FIRST.name, 2, 9500, "AAAA"), nothing, {"needle_z_um": 9500}),
-    ("seed_is_the_next_one", ALLOWED[D], put("seed_intended", 1), {}),
+    ("seed_is_the_next_one", D(1, FIRST.name, 2, 9500, "AAAA", 1), nothing, {"needle_z_um": 9500}),
+    ("seed_is_the_next_one", ALLOWED[D], put("strokes", 1), {}),
     ("seed_is_the_next_one", ALLOWED[D], nothing, {"seed_counter": 1}),
-    ("seed_is_planned_here", D(1, FIRST.name, 1, 4700, "AAAA"), nothing, {"needle_z_um": 4700}),
+    ("seed_is_planned_here", D(1, FIRST.name, 1, 4700, "AAAA", 1), nothing, {"needle_z_um": 4700}),
     ("needle_stands_where_the_seed_goes", ALLOWED[D], nothing, {"needle_z_um": 4601}),
     ("cartridge_holds_a_seed", ALLOWED[D], nothing, {"cartridge_left": 0}),
     ("cartridge_holds_a_seed", ALLOWED[D], nothing, {"cartridge_is_seated": False}),
@@ -180,3 +192,9 @@ def test_a_scan_must_be_of_this_patient_and_frame() -> None:
     assert scan_belongs_to_plan(good, PLAN) is None
     assert "OTHER" in (scan_belongs_to_plan(findings("OTHER", PLAN.frame_of_reference_uid), PLAN) or "")
     assert "frame of reference" in (scan_belongs_to_plan(findings(PLAN.patient_id, "9.9"), PLAN) or "")
+
+
+def test_a_seed_latch_is_cleared_as_a_person_found_the_seed() -> None:
+    known = ready()
+    known.doubt = FOUND
+    assert judge(c.ClearLatch(1, "JAM", 1, "IN"), known, replace(FACTS, latch="JAM")) is None

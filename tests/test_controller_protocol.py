@@ -34,12 +34,19 @@ SMOOTH = {
     ("HELD", "stop_pressed"): "STOPPED",
 }
 for _state in protocol.STATES:
-    if _state not in ("READY", "COMPLETED", "HELD", "STOPPED"):
+    if _state not in ("READY", "COMPLETED", "PAUSED", "HELD", "STOPPED", "ABORTED"):
         SMOOTH[_state, "fault_seen"] = "HELD"
         SMOOTH[_state, "stop_pressed"] = "STOPPED"
+        SMOOTH[_state, "pause_reached"] = "PAUSED"
+SMOOTH["PAUSED", "fault_seen"] = "HELD"
+SMOOTH["PAUSED", "stop_pressed"] = "STOPPED"
+SMOOTH["PAUSED", "abort_decided"] = SMOOTH["HELD", "abort_decided"] = "ABORTING"
+SMOOTH["ABORTING", "work_done"] = "ABORTED"
+SMOOTH["ABORTING", "fault_seen"] = "ABORTED"  # nothing is in the patient and no cartridge in the applicator
 # Where it was held decides where it goes back to (each in test_controller_held.py); here in this state:
 HELD_IN = "DELIVERING_SEEDS"
 SMOOTH["HELD", "procedure_resumed"] = HELD_IN
+SMOOTH["PAUSED", "pause_ended"] = HELD_IN
 
 
 def set_known(known: Knowledge, case: str) -> None:
@@ -57,6 +64,12 @@ def set_known(known: Knowledge, case: str) -> None:
             known.unseen = ("N01",)
         case "not seen, scans used up":
             known.unseen, known.scans_in_round = ("N01",), known.settings.max_scans_per_round
+        case "another scan is wished":
+            known.scan_wished = True
+        case "more seeds are seen":
+            known.seeds_seen = 3
+        case "more seeds are seen and accounted for":
+            known.seeds_seen = known.seeds_accepted = 3
         case "rig fits badly":
             known.rig = RigEstimate(RigidTransform.identity(), 9.0, False)
 
@@ -82,6 +95,11 @@ def test_every_pair_of_state_and_trigger(state: str, trigger: str) -> None:
         ("AWAITING_NEEDLE_SCAN", "not seen, scans used up", "HELD"),
         ("AWAITING_SEED_SCAN", "needle not seen", "AWAITING_SEED_SCAN"),
         ("AWAITING_SEED_SCAN", "not seen, scans used up", "HELD"),
+        ("AWAITING_REFERENCE_SCAN", "another scan is wished", "AWAITING_REFERENCE_SCAN"),
+        ("AWAITING_NEEDLE_SCAN", "another scan is wished", "AWAITING_NEEDLE_SCAN"),
+        ("AWAITING_SEED_SCAN", "another scan is wished", "AWAITING_SEED_SCAN"),
+        ("AWAITING_SEED_SCAN", "more seeds are seen", "HELD"),
+        ("AWAITING_SEED_SCAN", "more seeds are seen and accounted for", "COMPLETED"),
     ],
 )
 def test_a_scan_that_is_not_all_well(state: str, case: str, destination: str) -> None:
@@ -96,6 +114,8 @@ CASES = (
     "off target, attempts used up",
     "needle not seen",
     "not seen, scans used up",
+    "another scan is wished",
+    "more seeds are seen",
 )
 
 
@@ -129,7 +149,7 @@ def test_every_state_can_be_reached_and_left() -> None:
     reached = {row.destination for row in protocol.TABLE} | {"READY"}
     left = {source for row in protocol.TABLE for source in row.sources}
     assert reached == set(protocol.STATES)
-    assert left == set(protocol.STATES) - {"COMPLETED", "STOPPED"}
+    assert left == set(protocol.STATES) - {"COMPLETED", "ABORTED", "STOPPED"}
 
 
 def test_the_page_is_drawn_from_the_table_as_it_is_now() -> None:

@@ -1,0 +1,76 @@
+"""What a person may decide beside confirming, and what is known after it.
+
+A decision changes what is known and never sends anything; what follows is the table's and the agenda's. One that
+does not fit the moment changes nothing and says so; it is in the journal all the same.
+"""
+
+from __future__ import annotations
+
+from controller import protocol
+from controller.events import OperatorDecided
+from controller.knowledge import BOOKED_AS, Knowledge
+
+KINDS: dict[str, str] = {
+    "pause": "while working: rest at the next safe point",
+    "end_pause": "while paused: go on",
+    "repeat_scan": "while a CT is taken or looked at: take another one, whatever this one shows",
+    "grant_attempts": "while held: `count` more insertions and corrections of `needle`",
+    "abandon_needle": "while held: `needle` is taken out; its seeds that are left are not delivered",
+    "seed_is": "while held by a seed in doubt: a person found it in `where`: patient, needle or cartridge",
+    "change_cartridge": "while held or paused in delivery: another cartridge before the next seed",
+    "accept_seed_count": "while held by extra seeds in the CT: `count` of them are accounted for by people",
+    "abort": "while held or paused, with a reason: needles out, seeds counted, end; while held in it: all by hand",
+}
+
+
+def decide(known: Knowledge, state: str, event: OperatorDecided) -> tuple[str | None, str]:
+    """Take a decision in: the trigger that it pulls, if any, and what was decided, in words."""
+    story = known.needles.get(event.needle or "")
+    is_held = state == "HELD"
+    is_resting = state in ("HELD", "PAUSED")
+    is_delivering = known.held_in == "DELIVERING_SEEDS"
+    by = f"by {event.who}" + (f": {event.reason}" if event.reason else "")
+    match event.kind:
+        case "pause" if state in protocol.WORKING:
+            known.pause_wished = True
+            return None, f"pause asked for {by}"
+        case "end_pause" if state == "PAUSED":
+            return "pause_ended", f"pause ended {by}"
+        case "repeat_scan" if state in protocol.SCANNED_IN:
+            known.scan_wished = True
+            return None, f"another CT asked for {by}"
+        case "grant_attempts" if is_held and story is not None and event.count > 0:
+            story.attempts_granted += event.count
+            return None, f"needle {event.needle}: {event.count} more attempts granted {by}"
+        case "abandon_needle" if (
+            is_held and story is not None and story.state not in ("delivered", "abandoned")
+        ):
+            if known.doubt is not None and known.doubt.needle == event.needle and not known.doubt.where:
+                return None, f"needle {event.needle} holds a seed in doubt: say first where it is ({by})"
+            abandon(known, event.needle or "", by)
+            return None, f"needle {event.needle} abandoned {by}"
+        case "seed_is" if is_held and known.doubt is not None and event.where in BOOKED_AS:
+            known.doubt.where = event.where
+            known.delivery_changed = True
+            if event.where == "needle":
+                abandon(known, known.doubt.needle, f"a seed is in it, told {by}")
+            return None, f"seed {known.doubt.seed} is in the {event.where}, told {by}"
+        case "change_cartridge" if is_resting and is_delivering and known.seated is not None:
+            known.cartridge_to_change = known.delivery_changed = True
+            return None, f"another cartridge before the next seed {by}"
+        case "accept_seed_count" if is_held and known.held_in == "AWAITING_SEED_SCAN" and event.count > 0:
+            known.seeds_accepted = event.count
+            return None, f"{event.count} seeds in the CT accounted for {by}"
+        case "abort" if is_resting and event.reason:
+            known.abort_by_hand = known.held_in == "ABORTING"
+            return "abort_decided", f"aborted {by}"
+    return None, f"{event.kind} can't be decided here ({by})"
+
+
+def abandon(known: Knowledge, name: str, because: str) -> None:
+    """No more of this needle: what stands of it is taken out, what is left of its seeds is not delivered."""
+    story = known.needles[name]
+    story.state, story.abandoned_because = "abandoned", because
+    story.off_target, story.verified = False, None
+    known.unseen = tuple(other for other in known.unseen if other != name)
+    known.delivery_changed = True
