@@ -108,6 +108,9 @@ def seedguide() -> None:
 @click.option(
     "--faults", metavar="FILE", type=click.Path(path_type=Path), help="What goes wrong: simulator/FAULTS.md."
 )
+@click.option(
+    "--record", metavar="FILE", type=click.Path(path_type=Path), help="Both wires' bytes, into a new file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:

@@ -34,7 +34,8 @@ Exit status (of several, the highest):
 @click.command(
     help="Judge PLAN (a plan.json, edited by hand or not) on CASE, the patient it is for: dose, goals, clearances and "
     "every rule that planning itself keeps, each broken one in a sentence. A plan that was edited has a stale content "
-    "hash and is refused wherever it is used; --accept gives it a new one, and that alone changes PLAN.\n\n"
+    "hash and is refused wherever it is used; --accept gives it a new one, and that alone changes PLAN. PLAN may be an "
+    "RT Plan (.dcm) of another planning system too: then its dose and the goals are shown.\n\n"
     "Research and training software, not a medical device, not for clinical use.",
     epilog=_EXIT_STATUSES,
 )
@@ -67,6 +68,13 @@ Exit status (of several, the highest):
 @click.option(
     "--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance, for --robustness."
 )
+@click.option(
+    "--seed-direction",
+    nargs=3,
+    type=float,
+    metavar="X Y Z",
+    help="Of an RT Plan's seeds whose orientation it does not state (patient frame).",
+)
 def evaluate(plan_file: Path, case: Path, out: Path | None, overwrite: bool, **chosen: Any) -> int:
     """Check what was asked before anything is read or taken."""
     from console.endings import all_or_nothing
@@ -80,6 +88,17 @@ def evaluate(plan_file: Path, case: Path, out: Path | None, overwrite: bool, **c
     for rule in chosen["despite"]:
         if rule not in RULES:
             raise AskedWrongly(f"--despite {rule}: no such rule; there are: {', '.join(RULES)}.")
+    if plan_file.suffix.lower() == ".dcm":
+        from console.rt_plan_evaluation import evaluate_rt_plan
+
+        for option in ("accept", "robustness"):
+            if chosen[option]:
+                raise AskedWrongly(f"--{option} is for a plan.json; {plan_file} is an RT Plan.")
+        if out is not None:
+            raise AskedWrongly(f"--out is for a plan.json; {plan_file} is an RT Plan.")
+        return evaluate_rt_plan(plan_file, case, chosen)
+    if chosen["seed_direction"] is not None:
+        raise AskedWrongly("--seed-direction is for an RT Plan (.dcm); a plan.json states each needle's.")
     if chosen["despite"] and not chosen["accept"]:
         raise AskedWrongly("--despite needs --accept.")
     if out is None:

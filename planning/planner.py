@@ -164,7 +164,7 @@ def dose_of_seeds(
     source: SeedSource,
     centres_mm: ArrayLike,
     directions: ArrayLike,
-    strength_u: float,
+    strength_u: ArrayLike,
     prescription_gy: float,
 ) -> tuple[NDArray[np.float32], Grid, dict[str, StructureStatistics]]:
     """Dose to infinity of seeds ``(n, 3)`` on the dose grid, and the figures of every structure it touches."""

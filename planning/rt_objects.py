@@ -10,7 +10,8 @@ Each writer returns the SOP Instance UID that the next one refers to::
 
 from planning.rt_dose import write_rt_dose
 from planning.rt_header import Origin
-from planning.rt_plan import RtPlanSeeds, read_rt_plan_seeds, write_rt_plan
+from planning.rt_plan import write_rt_plan
+from planning.rt_plan_reading import RtPlanSeeds, read_rt_plan_seeds
 from planning.rt_structures import MaskedStructure, write_rt_structures
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""RT Plan of a permanent implant: written from a plan, and its seeds read back.
+"""RT Plan of a permanent implant, written from a plan (read back by ``planning.rt_plan_reading``).
 
 Layout (PS3.3 C.8.8.15): one application setup; one channel per seed, since the source of a fixed channel stands
 at one place (the standard's own example of manually placed sources), so that no reader takes a needle's seeds for
@@ -9,49 +9,19 @@ at the same 3-D position, cumulative time weight 0 and 100, with the seed's axis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import RTPlanStorage, RTStructureSetStorage
 
-from planning.frame import Floats, unit
 from planning.plan import Plan, PlannedNeedle, PlannedSeed
-from planning.refusal import AskedWrongly
 from planning.rt_header import Origin, decimal, new_object, point_text, reference, save
 from planning.sources import SeedSource, load_source
 from planning.volume import CtVolume
 
 SETUP = 1
 SOURCE = 1
-
-
-@dataclass(frozen=True, eq=False)
-class RtPlanSeeds:
-    """Seeds as an RT Plan states them.
-
-    Attributes:
-        centres_mm, directions: ``(n, 3)``, patient frame; directions of length one, in the sense of insertion.
-        strength_u: ``(n,)`` air-kerma strength at ``strength_at``.
-        strength_at: reference date and time of the strength.
-        half_life_d: of the nuclide.
-        source_model: as stated.
-        needles: the source applicator of each seed.
-        frame_of_reference_uid: of the coordinates.
-    """
-
-    centres_mm: Floats
-    directions: Floats
-    strength_u: Floats
-    strength_at: datetime
-    half_life_d: float
-    source_model: str
-    needles: tuple[str, ...]
-    frame_of_reference_uid: str
 
 
 def write_rt_plan(
@@ -126,40 +96,6 @@ def write_rt_plan(
     return save(new, path, origin)
 
 
-def read_rt_plan_seeds(path: Path) -> RtPlanSeeds:
-    """The seeds of an RT Plan laid out as above.
-
-    Raises:
-        AskedWrongly: not such a plan; a channel without position or orientation, or with several places.
-    """
-    try:
-        body = pydicom.dcmread(path)
-    except (OSError, InvalidDicomError) as problem:
-        raise AskedWrongly(f"{path}: not a readable DICOM file ({problem}).") from problem
-    if body.get("SOPClassUID") != RTPlanStorage or body.get("BrachyTreatmentTechnique") != "PERMANENT":
-        raise AskedWrongly(f"{path}: not an RT Plan of a permanent implant.")
-    try:
-        sources = {int(item.SourceNumber): item for item in body.SourceSequence}
-        rows = [_read_channel(c) for setup in body.ApplicationSetupSequence for c in setup.ChannelSequence]
-        if not rows:
-            raise ValueError("no channel")
-        used = [sources[number] for *_, number in rows]
-        return RtPlanSeeds(
-            centres_mm=np.array([row[0] for row in rows]),
-            directions=unit([row[1] for row in rows]),
-            strength_u=np.array([float(source.ReferenceAirKermaRate) for source in used]),
-            strength_at=datetime.strptime(
-                used[0].SourceStrengthReferenceDate + used[0].SourceStrengthReferenceTime[:6], "%Y%m%d%H%M%S"
-            ),
-            half_life_d=float(used[0].SourceIsotopeHalfLife),
-            source_model=str(used[0].get("SourceModelID", "")),
-            needles=tuple(row[2] for row in rows),
-            frame_of_reference_uid=str(body.FrameOfReferenceUID),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise AskedWrongly(f"{path}: the seeds of this RT Plan can't be read ({problem}).") from problem
-
-
 def _source(plan: Plan, source: SeedSource, date: str, time: str) -> Dataset:
     item = Dataset()
     item.SourceNumber = SOURCE
@@ -205,22 +141,3 @@ def _channel(
         point.ControlPointOrientation = [float(value) for value in needle.direction]
         item.BrachyControlPointSequence.append(point)
     return item
-
-
-def _read_channel(channel: Dataset) -> tuple[list[float], list[float], str, int]:
-    name = f"channel {channel.ChannelNumber}"
-    positions = {
-        tuple(float(v) for v in p.ControlPoint3DPosition) for p in channel.BrachyControlPointSequence
-    }
-    if len(positions) != 1:
-        raise ValueError(f"{name} has {len(positions)} positions instead of one")
-    orientation = channel.BrachyControlPointSequence[0].get("ControlPointOrientation")
-    if orientation is None:
-        raise ValueError(f"{name} does not state the seed's orientation (300A,0412)")
-    needle = str(channel.get("SourceApplicatorName") or channel.get("SourceApplicatorID") or "")
-    return (
-        list(positions.pop()),
-        [float(v) for v in orientation],
-        needle,
-        int(channel.ReferencedSourceNumber),
-    )

@@ -126,3 +126,19 @@ def test_the_plan_is_not_lost_by_its_own_output(edited, tmp_path, capsys) -> Non
     assert main([*arguments, "--out", str(tmp_path), "--overwrite"]) == 2
     assert "the plan itself" in capsys.readouterr().err
     assert path.exists()
+
+
+def test_an_rt_plan_shows_the_figures_of_the_plan_it_was_written_from(edited, case, tmp_path, capsys) -> None:
+    arguments, path = edited()
+    out = tmp_path / "out"
+    assert main([*arguments, "--out", str(out), "--protocol", "general"]) in (0, 4)
+    d90 = Plan.load(path).expected["CTV"]["d90_gy"]
+    capsys.readouterr()
+    rt_plan = out / "rtplan.dcm"
+    assert main(["evaluate", str(rt_plan), str(case), "--protocol", "general"]) in (0, 4)
+    assert f"{d90:.1f} Gy" in capsys.readouterr().out
+    assert main(["evaluate", str(rt_plan), str(case), "--accept"]) == 2
+    assert "plan.json" in capsys.readouterr().err
+    zero = ["--seed-direction", "0", "0", "0"]
+    assert main(["evaluate", str(rt_plan), str(case), *zero]) == 2
+    assert "not all zero" in capsys.readouterr().err

@@ -264,7 +264,8 @@ def test_refusals_leave_nothing_behind(tmp_path: Path, written: Path) -> None:
         read_rt_plan_seeds(written / "rtdose.dcm")
     body = pydicom.dcmread(written / "rtplan.dcm")
     for channel in body.ApplicationSetupSequence[0].ChannelSequence:
-        del channel.BrachyControlPointSequence[0].ControlPointOrientation
+        for point in channel.BrachyControlPointSequence:
+            del point.ControlPointOrientation
     body.save_as(tmp_path / "p.dcm")
     with pytest.raises(AskedWrongly, match="orientation"):
         read_rt_plan_seeds(tmp_path / "p.dcm")
