@@ -18,7 +18,7 @@ from typing import Any, Literal
 from planning.refusal import AskedWrongly
 
 SCHEMA_VERSION = 1
-Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery"]
+Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock"]
 _FIRST = "0" * 64
 
 

@@ -1,0 +1,440 @@
+"""The controller's one local door: news out, operators' answers and the stop in (DOOR.md).
+
+A thread of its own serves it; the loop that owns the ports only puts news down and picks the stop up, and waits for
+nobody: a reader that is slow misses snapshots, not the loop. Knows sockets and who may speak; decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import os
+import secrets
+import selectors
+import socket
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller.answers import Answers
+from controller.commands import AskOperator
+from controller.door_words import (
+    LONGEST_LINE,
+    LONGEST_REASON,
+    VERSION,
+    NotUnderstoodError,
+    line_of,
+    name_of,
+    question_words,
+    record_words,
+    request_of,
+    snapshot_words,
+)
+from controller.events import OperatorConfirmed, OperatorDeclined
+from controller.journal import Journal, Record
+from controller.snapshot import Snapshot
+from planning.refusal import AskedWrongly
+
+TOKEN_FILE, ADDRESS_FILE, SOCKET_FILE = "door.token", "door.json", "door.sock"
+MOST_CLIENTS = 8
+HELLO_WITHIN_S = 5.0
+KNOCK_EVERY_S = 10.0
+"""At most one refused knock in so long goes into the journal, with the number of those before it."""
+_CHUNK = 65_536
+_MOST_UNREAD = 1_000_000
+_MOST_RECORDS = 64
+_LONGEST_SOCKET_NAME = 100
+
+
+@dataclass(eq=False)
+class _Client:
+    link: socket.socket
+    hello_by_s: float
+    heard: bytearray = field(default_factory=bytearray)
+    to_say: bytearray = field(default_factory=bytearray)
+    who: str = ""
+    follows: bool = False
+    seen: int = 0
+    since: int | None = None
+    is_leaving: bool = False
+
+
+class Door:
+    """Opens at once; ``close`` takes address, token and socket away.
+
+    Args:
+        folder: the run's; token, address and socket are made in it.
+        tcp_port: of the loopback interface instead of a Unix socket; 0: any free one.
+        is_simulated: told to consoles: nothing but simulated devices is behind it.
+        earlier: records of a journal that is continued.
+
+    Raises:
+        AskedWrongly: it can't be opened there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        tcp_port: int | None = None,
+        is_simulated: bool = False,
+        earlier: Iterable[Record] = (),
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._clock_s, self._is_simulated = folder, clock_s, is_simulated
+        self._lock = threading.Lock()
+        self._asked = threading.Condition(self._lock)
+        self._answers = Answers()
+        self._taken: dict[int, OperatorConfirmed | OperatorDeclined] = {}
+        self._snapshot: Snapshot | None = None
+        self._version = 0
+        self._records: list[Record] = list(earlier)
+        self._stops: deque[str] = deque()
+        self._knocks: deque[str] = deque()
+        self._last_knock_s, self._unsaid = -KNOCK_EVERY_S, 0
+        self._clients: list[_Client] = []
+        self._is_closing = False
+        self._made: list[Path] = []
+        self._bell, self._rope = socket.socketpair()  # rings in the ports' loop
+        self._awake, self._alarm = socket.socketpair()  # wakes this thread
+        for end in (self._bell, self._rope, self._awake, self._alarm):
+            end.setblocking(False)
+        try:
+            self._token = self._write_token()
+            self._listener, self.address = self._listen(tcp_port)
+            self._write(ADDRESS_FILE, json.dumps({"version": VERSION, **self.address}))
+        except OSError as problem:
+            self._clear_away()
+            raise AskedWrongly(f"{folder}: the door can't be opened here ({problem}).") from problem
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self._selector.register(self._awake, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="door")
+        self._thread.start()
+
+    # --- the ports' loop: none of these waits ---------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Readable when a stop or a refused knock is there to be picked up."""
+        return self._bell.fileno()
+
+    def show(self, snapshot: Snapshot) -> None:
+        """The newest picture; those that nobody has read yet are forgotten."""
+        with self._asked:
+            self._snapshot, self._version = snapshot, self._version + 1
+            if snapshot.state in ("HELD", "STOPPED", "COMPLETED") and self._answers.asked is not None:
+                self._answers.withdraw()
+                self._asked.notify_all()
+        self._wake()
+
+    def recorded(self, record: Record) -> None:
+        """A record that is on disk."""
+        with self._lock:
+            self._records.append(record)
+        self._wake()
+
+    def stop_pressed(self) -> str | None:
+        """Who pressed stop, once each."""
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)
+        with self._lock:
+            return self._stops.popleft() if self._stops else None
+
+    def knocks(self) -> list[str]:
+        """Refused knocks for the journal, in words, few enough for it."""
+        with self._lock:
+            told = list(self._knocks)
+            self._knocks.clear()
+        return told
+
+    def close(self) -> None:
+        """Say what is still to be said (0.5 s at most), then nobody is heard any more."""
+        with self._asked:
+            self._is_closing = True
+            self._asked.notify_all()
+        self._wake()
+        self._thread.join(2.0)
+        self._clear_away()
+
+    # --- who answers ------------------------------------------------------------------------------------------
+
+    def wait_for_answer(self, command: AskOperator) -> OperatorConfirmed | OperatorDeclined:
+        """Ask, and wait (called aside of the loop) until a client has answered, or nothing is asked any more."""
+        with self._asked:
+            self._answers.ask(command)
+            self._version += 1
+            self._wake()
+            while command.number not in self._taken:
+                is_asked = self._answers.asked is not None and self._answers.asked.number == command.number
+                if self._is_closing or not is_asked:
+                    return OperatorDeclined(command.number, "door", "nobody answered before it was over")
+                self._asked.wait()
+            return self._taken.pop(command.number)
+
+    # --- the door's thread --------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        until_s: float | None = None
+        while until_s is None or (self._clock_s() < until_s and any(c.to_say for c in self._clients)):
+            for key, ready in self._selector.select(0.05 if until_s is not None else 0.5):
+                if key.fileobj is self._listener:
+                    self._let_in()
+                elif key.fileobj is self._awake:
+                    with contextlib.suppress(BlockingIOError):
+                        self._awake.recv(4096)
+                elif ready & selectors.EVENT_READ:
+                    self._hear(key.data)
+            now_s = self._clock_s()
+            for client in self._clients[:]:
+                if not client.who and not client.is_leaving and now_s > client.hello_by_s:
+                    self._refuse(client, f"said no hello within {HELLO_WITHIN_S:g} s")
+                self._say_news(client)
+                self._speak(client)
+            if self._is_closing and until_s is None:
+                until_s = now_s + 0.5
+        for client in self._clients[:]:
+            self._drop(client)
+        self._selector.close()
+
+    def _let_in(self) -> None:
+        try:
+            link, _ = self._listener.accept()
+        except OSError:
+            return
+        link.setblocking(False)
+        client = _Client(link, self._clock_s() + HELLO_WITHIN_S)
+        self._clients.append(client)
+        self._selector.register(link, selectors.EVENT_READ, client)
+        if len(self._clients) > MOST_CLIENTS:
+            self._refuse(client, f"more than {MOST_CLIENTS} clients")
+
+    def _hear(self, client: _Client) -> None:
+        try:
+            data = client.link.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return
+        client.heard += data
+        while not client.is_leaving and (end := client.heard.find(b"\n")) >= 0:
+            line = bytes(client.heard[:end])
+            del client.heard[: end + 1]
+            if len(line) <= LONGEST_LINE:
+                self._obey(client, line)
+            else:
+                self._refuse(client, f"a line of more than {LONGEST_LINE} bytes")
+        if len(client.heard) > LONGEST_LINE:
+            self._refuse(client, f"a line of more than {LONGEST_LINE} bytes")
+
+    def _obey(self, client: _Client, line: bytes) -> None:
+        try:
+            words = request_of(line)
+            if not client.who:
+                self._greet(client, words)
+                return
+            accepted, why = self._do(client, words)
+        except NotUnderstoodError as problem:
+            self._refuse(client, str(problem))
+            return
+        self._tell(client, {"to": words.get("id"), "do": words["do"], "accepted": accepted, "why": why})
+
+    def _greet(self, client: _Client, words: dict[str, Any]) -> None:
+        token = str(words.get("token", "")).encode()
+        if words["do"] != "hello" or not hmac.compare_digest(token, self._token.encode()):
+            self._refuse(client, "not authenticated: the first line is hello with the token of door.token")
+            return
+        client.who = name_of(str(words.get("who", "")))
+        self._tell(client, {"welcome": VERSION, "simulated": self._is_simulated, "to": words.get("id")})
+
+    def _do(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+        """One request of a client that may speak: accepted or not, and why."""
+        match words["do"]:
+            case "stop":
+                with self._lock:
+                    if not self._stops:
+                        self._stops.append(client.who)
+                self._ring()
+                return True, "handed over; the snapshot shows what the devices did"
+            case "follow":
+                client.follows, client.seen = True, 0
+                client.since = max(0, words["since"]) if "since" in words else None
+                return True, ""
+            case "answer" | "decline":
+                if "number" not in words:
+                    raise NotUnderstoodError("an answer names the command that it answers: number")
+                because = None
+                if words["do"] == "decline":
+                    because = str(words.get("because", "no reason given"))[:LONGEST_REASON]
+                with self._asked:
+                    taken = self._answers.take(words["number"], client.who, because)
+                    if isinstance(taken, str):
+                        return False, taken
+                    self._taken[words["number"]] = taken
+                    self._version += 1
+                    self._asked.notify_all()
+                return True, ""
+        return False, f"'{words['do']}' is not known here; known are follow, answer, decline, stop"
+
+    # --- saying -------------------------------------------------------------------------------------------------
+
+    def _say_news(self, client: _Client) -> None:
+        """Only to who has read everything before: the newest snapshot, then records in order."""
+        if not client.follows or client.to_say or client.is_leaving:
+            return
+        with self._lock:
+            snapshot, asked, version = self._snapshot, self._answers.asked, self._version
+            records = []
+            if client.since is not None and self._records:
+                first = max(0, client.since + 1 - self._records[0].number)
+                records = self._records[first : first + _MOST_RECORDS]
+        if snapshot is not None and version > client.seen:
+            client.seen = version
+            words = {"snapshot": snapshot_words(snapshot), "ask": question_words(asked), "version": VERSION}
+            client.to_say += line_of({**words, "news": version})
+        for record in records:
+            client.to_say += line_of({"record": record_words(record)})
+            client.since = record.number
+            if len(client.to_say) > _CHUNK:
+                break
+
+    def _tell(self, client: _Client, words: dict[str, Any]) -> None:
+        client.to_say += line_of(words)
+        if len(client.to_say) > _MOST_UNREAD:
+            self._drop(client)
+
+    def _speak(self, client: _Client) -> None:
+        if client not in self._clients:
+            return
+        while client.to_say:
+            try:
+                sent = client.link.send(client.to_say[:_CHUNK])
+            except BlockingIOError:
+                break
+            except OSError:
+                self._drop(client)
+                return
+            del client.to_say[:sent]
+            if not client.to_say:
+                self._say_news(client)
+        if client.is_leaving and not client.to_say:
+            self._drop(client)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.to_say else 0)
+        self._selector.modify(client.link, wanted, client)
+
+    def _refuse(self, client: _Client, why: str) -> None:
+        """Told, put down for the journal (seldom), and sent away."""
+        client.is_leaving = True
+        client.heard.clear()
+        client.to_say += line_of({"refused": why})
+        now_s = self._clock_s()
+        with self._lock:
+            self._unsaid += 1
+            if now_s - self._last_knock_s < KNOCK_EVERY_S:
+                return
+            more = f" (and {self._unsaid - 1} others before it)" if self._unsaid > 1 else ""
+            self._knocks.append(f"{client.who or 'somebody'}: {why}{more}")
+            self._last_knock_s, self._unsaid = now_s, 0
+        self._ring()
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client.link)
+            client.link.close()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._rope.send(b"!")
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._alarm.send(b"!")
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _write_token(self) -> str:
+        token = secrets.token_hex(32)
+        self._write(TOKEN_FILE, token)
+        return token
+
+    def _write(self, name: str, text: str) -> None:
+        """Readable by this user alone, from its first moment on; there whole or not at all."""
+        path = self._folder / name
+        growing = self._folder / f".{name}.growing"
+        growing.unlink(missing_ok=True)
+        with open(
+            os.open(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
+        ) as out:
+            out.write(text)
+        os.replace(growing, path)
+        self._made.append(path)
+
+    def _listen(self, tcp_port: int | None) -> tuple[socket.socket, dict[str, Any]]:
+        if tcp_port is not None:
+            listener = socket.create_server(("127.0.0.1", tcp_port), backlog=MOST_CLIENTS)
+            listener.setblocking(False)
+            return listener, {"tcp": ["127.0.0.1", listener.getsockname()[1]]}
+        path = (self._folder / SOCKET_FILE).resolve()
+        if len(os.fsencode(path)) > _LONGEST_SOCKET_NAME:  # the system takes 107 bytes
+            path = Path(tempfile.mkdtemp(prefix="seedguide-")) / SOCKET_FILE  # 0700
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        self._made.append(path)
+        listener.listen(MOST_CLIENTS)
+        listener.setblocking(False)
+        return listener, {"socket": str(path)}
+
+    def _clear_away(self) -> None:
+        for path in self._made:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        self._made.clear()
+        for end in (self._bell, self._rope, self._awake, self._alarm, getattr(self, "_listener", None)):
+            if end is not None:
+                end.close()
+
+
+class DoorOperator:
+    """People at consoles. ``hands``: does what was confirmed, where hands are simulated; None: people have."""
+
+    is_automatic = False
+    name = "door"
+
+    def __init__(
+        self,
+        door: Door,
+        hands: Callable[[AskOperator], tuple[OperatorConfirmed | OperatorDeclined, int]] | None = None,
+    ) -> None:
+        self._door, self._hands = door, hands
+
+    def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
+        taken = self._door.wait_for_answer(command)
+        if self._hands is not None and isinstance(taken, OperatorConfirmed):
+            done, _ = self._hands(command)
+            if isinstance(done, OperatorDeclined):
+                return OperatorDeclined(command.number, taken.who, done.reason), 0
+        return taken, 0
+
+
+def stop_or_note(door: Door, journal: Journal, now_ns: Callable[[], int]) -> str | None:
+    """For the session's ``stop_pressed``: the stop first; only then refused knocks go into the journal."""
+    who = door.stop_pressed()
+    if who is None:
+        for knock in door.knocks():
+            journal.append(now_ns(), "knock", {"says": knock})
+    return who
