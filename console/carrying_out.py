@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from controller.procedure import Procedure
     from controller.result import DoseResult, ProcedureResult
     from controller.snapshot import Snapshot
+    from drivers.record import Recorder
     from planning.anatomy import Anatomy
     from planning.dicom import Case
     from planning.plan import Plan
@@ -32,9 +33,16 @@ GOES_ON_BY_ITSELF = 3
 
 
 def carry_out(
-    folder: Path, order: Order, plan: Plan, devices: Devices, *, is_begun: bool, quiet: bool
+    folder: Path,
+    order: Order,
+    plan: Plan,
+    devices: Devices,
+    *,
+    is_begun: bool,
+    quiet: bool,
+    record: Path | None = None,
 ) -> int:
-    """Begin, or take up again; to the end, or to a hold that stays. The exit status."""
+    """Begin, or take up again; to the end, or to a hold that stays. ``record`` takes the bytes. The exit status."""
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
@@ -43,7 +51,7 @@ def carry_out(
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ProcedureView(screen, quiet=quiet or order.operator == "terminal") as view:
-        result = _Carried(folder, order, plan, devices, view).result(is_begun=is_begun)
+        result = _Carried(folder, order, plan, devices, view).result(is_begun=is_begun, record=record)
         goals = judge(result)
         report = write_report(result, goals, load_site_protocol(plan.site_protocol), folder)
     print_summary(screen, result, goals, report)
@@ -103,7 +111,7 @@ class _Carried:
             )
             self._planned: DoseResult = DoseResult(*dose)
 
-    def result(self, *, is_begun: bool) -> ProcedureResult:
+    def result(self, *, is_begun: bool, record: Path | None) -> ProcedureResult:
         """Play it, and what it has come to."""
         from controller.aftermath import scan_range_mm
         from controller.knowledge import ProcedureSettings
@@ -129,7 +137,7 @@ class _Carried:
         if is_begun:
             self._analyst.recall(self._folder / JOURNAL_FILE, scans.parent)
         person = TerminalOperator(getpass.getuser(), self._keyboard.ask, hands)
-        with _stop() as stop_pressed:
+        with _stop() as stop_pressed, _recorder(record) as recorder:
             around = Surroundings(
                 urls={"rig": order.rig, "applicator": order.applicator},
                 operator=person if is_person or hands is None else hands,
@@ -147,6 +155,7 @@ class _Carried:
                 ),
                 told=self._tell,
                 stop_pressed=stop_pressed,
+                recorder=recorder,
             )
             settings = ProcedureSettings(
                 max_attempts=order.max_attempts, cartridge_capacity=self._devices.applicator.capacity
@@ -216,6 +225,23 @@ class _Carried:
                 return True
             if typed.strip().lower() in ("e", "end"):
                 return False
+
+
+@contextmanager
+def _recorder(path: Path | None) -> Iterator[Recorder | None]:
+    """Writes to a new file; a recording that broke off is told of at the end."""
+    from controller.wire_file import WireFile
+
+    if path is None:
+        yield None
+        return
+    wire = WireFile(path)
+    try:
+        yield wire.recorder
+    finally:
+        wire.close()
+        if wire.trouble:
+            print(f"seedguide: {wire.trouble}", file=sys.stderr)
 
 
 @contextmanager

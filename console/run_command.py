@@ -58,6 +58,9 @@ Exit status:
     "--slice-mm", default=1.25, show_default=True, type=click.FloatRange(0.5, 5), help="Of the CTs."
 )
 @click.option("--max-attempts", default=5, show_default=True, type=click.IntRange(1, 100), help="Per needle.")
+@click.option(
+    "--record", metavar="FILE", type=click.Path(path_type=Path), help="Both wires' bytes, into a new file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet: bool, **chosen: Any) -> int:
@@ -67,6 +70,7 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     from console.output_folder import OutputFolder
     from controller.devices_file import read_devices
     from controller.order import JOURNAL_FILE, PLAN_FILE, Order
+    from controller.wire_file import WireFile
     from planning.case_link import case_of
     from planning.plan import Plan
 
@@ -87,10 +91,14 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
         max_attempts=chosen["max_attempts"],
     )
     out = Path(f"run-{datetime.now():%Y%m%d-%H%M%S}") if out is None else out
+    if chosen["record"] is not None:
+        WireFile.check(chosen["record"])
     folder = OutputFolder.take(out, overwrite=overwrite, case=case)
     try:
         order.write(folder.path, the_plan, devices)
-        status = carry_out(folder.path, order, the_plan, devices, is_begun=False, quiet=quiet)
+        status = carry_out(
+            folder.path, order, the_plan, devices, is_begun=False, quiet=quiet, record=chosen["record"]
+        )
     except AskedWrongly:
         if not (folder.path / JOURNAL_FILE).exists():
             folder.give_back()

@@ -25,6 +25,7 @@ from controller.replay import replay
 from controller.session import Operator, Scanner, Session
 from controller.snapshot import Snapshot
 from drivers.applicator import ApplicatorDriver
+from drivers.record import Recorder, applicator_driver, rig_driver
 from drivers.rig import RigDriver
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
@@ -64,6 +65,7 @@ class Surroundings:
         told: gets lines for a person.
         new_session_id: four hex digits, different each time.
         stop_pressed: who pressed stop, or None; asked all the time.
+        recorder: takes the wires' bytes.
     """
 
     urls: Mapping[str, str]
@@ -74,6 +76,7 @@ class Surroundings:
     listener: Callable[[Snapshot], None] = lambda _snapshot: None
     told: Callable[[str], None] = lambda _line: None
     stop_pressed: Callable[[], str | None] = lambda: None
+    recorder: Recorder | None = None
 
 
 class Undertaking:
@@ -192,8 +195,8 @@ class Undertaking:
             ends, within_s=within_s, told=around.told, given_up=lambda: around.stop_pressed() is not None
         )
         with ExitStack() as keep:
-            rig = RigDriver(devices.rig)
-            applicator = ApplicatorDriver(devices.applicator, around.new_session_id())
+            rig = rig_driver(devices.rig, around.recorder)
+            applicator = applicator_driver(devices.applicator, around.new_session_id(), around.recorder)
             drivers: dict[str, Any] = {"rig": rig, "applicator": applicator}
             transport = PortTransport(
                 {name: (drivers[name], port) for name, port in ports.items()}, speed=devices.speed

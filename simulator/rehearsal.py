@@ -33,10 +33,12 @@ from controller.protocol import STATES
 from controller.result import DoseResult, ProcedureResult, Progress
 from controller.session import Operator, Scanner, Session
 from controller.snapshot import Snapshot
+from controller.wire_file import WireFile
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.port import Port
+from drivers.record import Recorder, applicator_driver, rig_driver
 from drivers.rig import RigDriver
 from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case
@@ -82,6 +84,7 @@ class RehearsalOptions:
     setup_error_mm: float | None = None
     population: ErrorPopulation | None = None
     faults: Path | None = None
+    record: Path | None = None
 
 
 class VirtualTransport:
@@ -293,6 +296,8 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     with watch.timed("read"):
         listener(Progress("read", f"Reading {options.case}"))
         faults = faults_of(options)
+        if options.record is not None:
+            WireFile.check(options.record)
         protocol = load_site_protocol(options.protocol)
         source = load_source(protocol.source_model)
         case = read_case(options.case)
@@ -365,6 +370,11 @@ def _set_up(
     population = options.population or ErrorPopulation()
     if options.setup_error_mm is not None:
         population = replace(population, setup_magnitude_mm=options.setup_error_mm)
+    recorder: Recorder | None = None
+    if options.record is not None:
+        wire = WireFile(options.record)
+        stack.callback(wire.close)
+        recorder = wire.recorder
     journal = Journal(options.out / "journal.sqlite")
     settings = ProcedureSettings(max_attempts=options.max_attempts, cartridge_capacity=CARTRIDGE_CAPACITY)
     journal.append(
@@ -381,8 +391,10 @@ def _set_up(
     )
     procedure = Procedure(plan, settings)
     session_id = hashlib.sha256(f"{plan.content_hash}:{options.seed}".encode()).hexdigest()[:4].upper()
-    rig = RigDriver(RigConfig())
-    applicator = ApplicatorDriver(ApplicatorConfig(CARTRIDGE_CAPACITY, DETENT_UM, GAUGE), session_id)
+    rig = rig_driver(RigConfig(), recorder)
+    applicator = applicator_driver(
+        ApplicatorConfig(CARTRIDGE_CAPACITY, DETENT_UM, GAUGE), session_id, recorder
+    )
     transport: VirtualTransport | PortTransport
     hands: Hands
     director: Director | None = None
