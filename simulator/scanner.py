@@ -26,6 +26,7 @@ from simulator.patient import Patient
 from simulator.projection import Singles
 from simulator.reconstruction import MetalImager, kernel_sigma_mm
 from simulator.resampling import anatomy_slice
+from simulator.template_body import TemplateBody
 
 NOISE_HU = 18.0  # standard deviation at 1.25 mm slices (assumed)
 _BODY_EVERY_MM = 5.0  # the way of the rays through the body is computed once for so much height
@@ -42,6 +43,7 @@ class ScanRequest:
         when_iso: start of the scan, e.g. ``2020-01-02T09:30:00``.
         seed: of the noise and the UIDs.
         extended_hu: keep HU beyond 3071.
+        template: the printed template on the rig, if it is left on for the scan.
     """
 
     number: int
@@ -51,6 +53,7 @@ class ScanRequest:
     when_iso: str = "2020-01-02T09:00:00"
     seed: int = 0
     extended_hu: bool = False
+    template: TemplateBody | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +86,14 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
     cuts = max(1, round(thickness_mm / float(patient.ct.spacing_mm[2])))
     across_mm = thickness_mm * ((np.arange(cuts) + 0.5) / cuts - 0.5)
 
+    rig_from_gantry = inverse(gantry_from_patient @ patient.patient_from_rig_true)
+    kernel_mm = kernel_sigma_mm(thickness_mm)
+
     def anatomy(w_mm: float) -> Singles:
-        return anatomy_slice(patient.ct.hu, index_from_pixel, *gantry.shape, w_mm + across_mm)
+        hu = anatomy_slice(patient.ct.hu, index_from_pixel, *gantry.shape, w_mm + across_mm)
+        if request.template is None:
+            return hu
+        return request.template.drawn_on(hu, rig_from_gantry, gantry.pixel_mm, w_mm, thickness_mm, kernel_mm)
 
     with _appearing_at_once(folder) as growing, ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         writer = _writer(patient, growing, request, gantry)

@@ -19,6 +19,7 @@ from simulator.patient import Patient
 from simulator.projection import metal_sinogram
 from simulator.reconstruction import MetalImager
 from simulator.scanner import ScanRequest, scan
+from simulator.template_body import TemplateBody
 
 POSE = np.array([[0, 0, 1, -100], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=float)
 NOTHING = np.zeros((0, 3))
@@ -289,3 +290,32 @@ def test_the_images_are_valid_ct_objects(case: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "s").iterdir():
         said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
         assert "Error" not in said.stderr + said.stdout, said.stderr
+
+
+def test_the_template_and_its_balls_lie_where_the_rig_truly_is(tmp_path: Path) -> None:
+    write_phantom(tmp_path / "ct", rows=150, columns=160, pixel_mm=1.0)
+    patient = Patient(tmp_path / "ct", POSE, ErrorPopulation(), 6)
+    skin = patient.skin_z_mm(0.0, 0.0)
+    assert skin is not None
+    balls = ((-15.0, -10.0, skin - 6.0), (14.0, -4.0, skin - 8.0), (-2.0, 12.0, skin - 7.0))
+    body = TemplateBody(balls, 3.0, (-20.0, -14.0, skin - 9.0), (20.0, 16.0, skin - 5.0))
+    scan(patient, tmp_path / "s", ScanRequest(1, template=body))
+    scan(patient, tmp_path / "bare", ScanRequest(1))
+    hu, images = read_series(tmp_path / "s")
+    bare, _ = read_series(tmp_path / "bare")
+    truth = patient.scanner_from_patient(1) @ patient.patient_from_rig_true
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in hu.shape), indexing="ij"), axis=-1)
+    points = np.array(images[0].ImagePositionPatient, dtype=float) + grid[..., ::-1] * (1.0, 1.0, 1.25)
+    for ball in balls:
+        place = truth[:3, :3] @ ball + truth[:3, 3]
+        near = np.linalg.norm(points - place, axis=-1) < 4.0
+        blob = np.where(near, np.maximum(hu - 400.0, 0.0), 0.0)
+        assert blob.max() > 1000.0
+        assert np.linalg.norm(place_mm(images, center_of_mass(blob)) - place) < 0.4
+    middle = truth[:3, :3] @ (5.0, 2.0, skin - 7.0) + truth[:3, 3]
+    plastic = np.linalg.norm(points - middle, axis=-1) < 1.2
+    assert hu[plastic].mean() == pytest.approx(120.0, abs=60.0)
+    tissue = (bare > -200.0) & (hu < 500.0)
+    assert np.abs(hu - bare)[tissue].max() < 400.0  # skin stays skin
+    far = np.linalg.norm(points - middle, axis=-1) > 45.0
+    assert np.array_equal(hu[far], bare[far])
