@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
+    from controller.devices_file import Devices
     from drivers.bench_check import Finding, Person
     from drivers.identify import Seen
 
@@ -38,11 +40,13 @@ Exit status:
 )
 @click.option("--applicator", "applicator_url", metavar="URL", help=_PORT)
 @click.option("--rig", "rig_url", metavar="URL", help=_PORT)
-@click.option("--capacity", default=15, show_default=True, type=click.IntRange(1, 99), help="Of a cartridge.")
 @click.option(
-    "--detent-mm", default=5.0, show_default=True, type=click.FloatRange(0.5, 50), help="Of spacing."
+    "--devices",
+    "devices_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What the devices must be (drivers/DRIVERS.md).  [default: devices.toml beside a port]",
 )
-@click.option("--gauge", default=18, show_default=True, type=click.IntRange(10, 30), help="Of the needle.")
 @click.option("--applicator-is", metavar="ID/SERIAL", help="Only this one, e.g. SG-MICK/1042.")
 @click.option("--rig-is", metavar="NAME", help="Only this one, e.g. RIG-0007.")
 @click.option("--with-seeds", is_flag=True, help="Push two seeds (better: dummies) into a dish.")
@@ -75,12 +79,15 @@ def bench_check(yes: bool, hands: Path | None, out: Path | None, **chosen: Any) 
         except OSError as problem:
             raise AskedWrongly(f"{out}: the folder can't be made ({problem.strerror}).") from problem
     ports, seen = chosen_ports(applicator=chosen["applicator_url"], rig=chosen["rig_url"])
+    devices = _devices(chosen["devices_file"], ports)
     person = _person(yes, hands, ports, seen)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     findings: list[Finding] = []
     for device in (name for name in ORDER if name in ports):
         console.print(f"{device}: {ports[device]}, {seen[device].in_words()}")
-        findings += _test(device, ports[device], person, chosen, lambda line: console.print(f"  {line} ..."))
+        findings += _test(
+            device, ports[device], person, devices, chosen, lambda line: console.print(f"  {line} ...")
+        )
     print_table(console, findings)
     if out is not None:
         who = "nobody (--yes)" if yes else getpass.getuser()
@@ -95,6 +102,25 @@ def exit_status(findings: list[Finding]) -> int:
         return 4
     declined = any(f.verdict == "not tested" and "the person said no" in f.words for f in findings)
     return 3 if declined else 0
+
+
+def _devices(file: Path | None, ports: dict[str, str]) -> Devices:
+    """From the file, or from the one beside a port; a rig alone may do without."""
+    from controller.devices_file import DEVICES_FILE, parse_devices, read_devices
+
+    if file is not None:
+        return read_devices(file)
+    for url in ports.values():
+        beside = Path(url).parent / DEVICES_FILE
+        if "://" not in url and beside.is_file():
+            return read_devices(beside)
+    if "applicator" in ports:
+        raise AskedWrongly(
+            f"{DEVICES_FILE} is missing: cartridge capacity, detents and needle gauge of the applicator must be said, "
+            "there is no default; name the file with --devices (drivers/DRIVERS.md shows one)."
+        )
+    mandatory = "[applicator]\ncartridge_capacity = 1\ndetent_um = 1\nneedle_gauge = 1\n"
+    return parse_devices(mandatory, "the default")  # of which only the rig's part is used
 
 
 def _person(yes: bool, hands: Path | None, ports: dict[str, str], seen: dict[str, Seen]) -> Person:
@@ -113,40 +139,41 @@ def _person(yes: bool, hands: Path | None, ports: dict[str, str], seen: dict[str
 
 
 def _test(
-    device: str, url: str, person: Person, chosen: dict[str, Any], told: Callable[[str], None]
+    device: str,
+    url: str,
+    person: Person,
+    devices: Devices,
+    chosen: dict[str, Any],
+    told: Callable[[str], None],
 ) -> list[Finding]:
     """All checks of one device. Whatever goes wrong here, the device is told to stop first."""
     from console.device_choice import new_session_id
     from controller.ports import PortTransport
-    from drivers.applicator_language import ApplicatorConfig
     from drivers.bench_check import Bench, Tap
     from drivers.bench_check_applicator import ApplicatorCheck
     from drivers.bench_check_rig import RigCheck
     from drivers.fault import DeviceMisbehaved
-    from drivers.kinematics import RigConfig
     from drivers.port import Port
 
     tap = Tap()
     try:
-        port = Port(url)
+        port = Port(url, devices.baud[device])
     except ValueError as problem:
         raise AskedWrongly(f"the {device}: {problem}") from problem
     with port:
-        bench = Bench(device, tap, PortTransport({device: (tap, port)}), person, told)
+        bench = Bench(device, tap, PortTransport({device: (tap, port)}, speed=devices.speed), person, told)
         try:
             if device == "applicator":
-                config = ApplicatorConfig(
-                    chosen["capacity"], round(1000 * chosen["detent_mm"]), chosen["gauge"]
-                )
                 ApplicatorCheck(
                     bench,
-                    config,
+                    devices.applicator,
                     new_session_id(),
                     identity=chosen["applicator_is"],
                     with_seeds=chosen["with_seeds"],
                 ).run()
             else:
-                RigCheck(bench, RigConfig(serial=chosen["rig_is"])).run()
+                serial = chosen["rig_is"] or devices.rig.serial
+                RigCheck(bench, replace(devices.rig, serial=serial)).run()
         except BaseException:
             try:
                 port.drop_unsent()

@@ -223,7 +223,7 @@ class Bench:
                 why = str(no)
                 self.not_tested(name, why)
             except Broken as problem:
-                why = f"not after this failure: {problem}"
+                why = f"not after the failure of '{name}'"
                 if not any(finding.verdict == "fail" for finding in self.findings[before:]):
                     self.failed(name, str(problem), "See the words; then test again from the beginning.")
             except LineGone as problem:

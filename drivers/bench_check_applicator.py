@@ -216,7 +216,7 @@ class ApplicatorCheck:
             taken_ms.append((self.wire.heard[mark][0] - began_ns) / MS)
         words = f"{len(taken_ms)} of 50 answered, half of them within {median(taken_ms or [0]):.1f} ms"
         self.bench.measure(
-            "answer time", max(taken_ms, default=999.0), ROUND_TRIP_MS, "ms", _CABLE, words=words
+            "answer time", max(taken_ms, default=999.0), ROUND_TRIP_MS, "ms", _CABLE, digits=1, words=words
         )
         self.bench.measure("answers lost", lost, 0, "of 50", _CABLE, digits=0)
 

@@ -15,6 +15,7 @@ from console.bench_person import AutomaticPerson, TerminalPerson
 from console.cli import main
 from drivers.bench_check import Finding
 from drivers.identify import Seen
+from simulator.standalone import devices_toml
 
 MICK = Seen("applicator", "SG-MICK/1042", True, "100")
 REAL_MICK = Seen("applicator", "SG-MICK/7", False, "100")
@@ -27,7 +28,7 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Seen]:
     seen: dict[str, Seen] = {}
     monkeypatch.setattr(choice, "look_at", lambda urls: {url: seen.get(url, Seen("silent")) for url in urls})
 
-    def test(device: str, _url: str, person: Any, _chosen: dict[str, Any], told: Any) -> list[Finding]:
+    def test(device: str, _url: str, person: Any, _devices: Any, _chosen: Any, told: Any) -> list[Finding]:
         room: Any = ApplicatorOnBench() if device == "applicator" else RigOnBench()
         room.bench.person, room.bench.told = person, told
         room.run()
@@ -35,6 +36,7 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Seen]:
 
     monkeypatch.setattr(command, "_test", test)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "devices.toml").write_text(devices_toml(1.0), encoding="utf-8")  # beside the ports
     return seen
 
 
@@ -73,13 +75,14 @@ def test_both_simulated_devices_pass_with_a_table_and_a_report(
         (["--rig", "r", "--with-seeds"], "--with-seeds needs --applicator"),
         (["--rig", "r", "--applicator", "r"], "given for both devices"),
         (["--applicator", "auto:nowhere"], "no such folder"),
-        (["--applicator", "a", "--gauge", "99"], "gauge"),
+        (["--applicator", "a", "--devices", "none.toml"], "there is no such file"),
+        (["--applicator", "sub/a", "--yes"], "there is no default"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_sentence(
     ports: dict[str, Seen], capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
-    ports |= {"a": MICK, "m": REAL_MICK, "r": RIG}
+    ports |= {"a": MICK, "m": REAL_MICK, "r": RIG, "sub/a": MICK}
     status, out, err = told(capsys, *arguments)
     assert status == 2
     assert out == ""
