@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from console.snapshot_words import snapshot_words
+from controller.door_words import snapshot_words
 from controller.journal import Record
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
