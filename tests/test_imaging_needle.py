@@ -13,7 +13,7 @@ from synthetic_ct import (
     volume,
 )
 
-from imaging.deviation import deviation
+from imaging.deviation import Verdict, deviation
 from imaging.needle import ExpectedNeedle, NeedleFindings, _unresolved_mm, find_needles, thickness_sigma_mm
 from planning.frame import Floats, angle_between_deg, unit
 from planning.volume import CtVolume, Grid
@@ -186,6 +186,22 @@ def test_thick_slices_cannot_decide_two_millimetres() -> None:
     assert thickness_sigma_mm(3.0) >= 2.0  # CLINIC.md: 1.4-2.6 mm at 5 mm
     sigmas = [thickness_sigma_mm(s) for s in (0.6, 1.25, 2.5, 3.0, 5.0, 8.0)]
     assert sigmas == sorted(sigmas)
+
+
+@pytest.mark.parametrize("slice_mm", [3.0, 4.0, 5.0])
+def test_above_two_and_a_half_millimetres_cannot_tell_is_the_usual_verdict(slice_mm: float) -> None:
+    """Tips as a first pass leaves them (CLINIC.md: entry 0.9, depth 1.7 mm, 1.6 degrees at 62 mm)."""
+    rng = np.random.default_rng(1)
+    across_mm = np.hypot(0.90, 62.0 * np.tan(np.radians(1.56))) / np.sqrt(np.pi / 2)
+    depth_mm = 1.68 / np.sqrt(2 / np.pi)
+    offsets = rng.normal(0.0, 1.0, (400, 3)) * (across_mm, across_mm, depth_mm)
+
+    def cannot_tell(sigma_mm: float) -> float:
+        told = [deviation(np.zeros(3), (0, 0, 1), o, (0, 0, 1), sigma_mm).verdict for o in offsets]
+        return float(np.mean([verdict is Verdict.CANNOT_TELL for verdict in told]))
+
+    assert cannot_tell(thickness_sigma_mm(slice_mm)) > 0.75
+    assert cannot_tell(thickness_sigma_mm(1.25)) < 0.2
 
 
 @pytest.mark.parametrize(

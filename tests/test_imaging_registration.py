@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from synthetic_ct import TrueNeedle, add_needles, add_noise, anatomy_hu, grid_around, volume
+from scipy.ndimage import gaussian_filter
+from synthetic_ct import (
+    TrueNeedle,
+    add_needles,
+    add_noise,
+    add_seeds,
+    anatomy_hu,
+    grid_around,
+    volume,
+)
 
 from imaging.registration import _mean_variance, register
 from planning.frame import RigidTransform, unit
@@ -64,6 +73,44 @@ def test_the_movement_is_found_whatever_is_new_in_the_picture(
         np.linalg.norm(found.reference_from_scan.apply(moved.apply(CENTRE)) - CENTRE)
         < 3 * found.expected_tre_mm
     )
+
+
+@pytest.mark.parametrize("slice_mm", [1.25, 2.5])
+def test_template_balls_needles_and_seeds_that_are_new_move_nothing(
+    reference: CtVolume, slice_mm: float
+) -> None:
+    moved = RigidTransform.from_rotation_vector((1.0, -1.0, 1.5), (4.0, -3.0, 5.0), CENTRE)
+    rng = np.random.default_rng(8)
+    grid = grid_around((0, 0, 0), (150, 130, 80), (1.1, 1.1, slice_mm))
+    hu = anatomy_hu(grid, moved)
+    z, y, x = np.meshgrid(*(grid.centres_mm(a) for a in (2, 1, 0)), indexing="ij")
+    plate = (x < 0.0) & (np.abs(y) < 35.0) & (np.abs(z) < 25.0) & (hu < -300.0)
+    plate &= gaussian_filter(hu, (4.0 / slice_mm, 4.0, 4.0)) > -950.0  # the layer of air next to the skin
+    assert np.count_nonzero(plate) > 2000
+    hu[plate] = 120.0
+    for ball in ((-63.0, -15.0, -10.0), (-62.0, 12.0, -6.0), (-64.0, 2.0, 14.0)):
+        hu[np.linalg.norm(np.stack([x, y, z], axis=-1) - ball, axis=-1) < 1.8] = 2800.0
+    shafts = [
+        TrueNeedle(
+            "n",
+            np.array([-60.0, 7.0 * k - 14, 6.0 * (k % 3) - 6]),
+            unit((1, 0.1, 0.1)),
+            45.0,
+            np.zeros(3),
+            30.0,
+        )
+        for k in range(5)
+    ]
+    add_needles(hu, grid, shafts, rng)
+    seeds = np.array([(-30.0 + 5 * j, 7.0 * k - 20, -16.0) for k in range(5) for j in range(5)])
+    add_seeds(hu, grid, seeds, np.tile((1.0, 0.0, 0.0), (len(seeds), 1)))
+    add_noise(hu, rng, 15.0)
+    found = register(volume(hu, grid), reference, box_low_mm=LOW, box_high_mm=HIGH)
+    assert found.succeeded, found.reason
+    points = CENTRE + rng.normal(0.0, 15.0, (100, 3))
+    errors = np.linalg.norm(found.reference_from_scan.apply(moved.apply(points)) - points, axis=1)
+    assert np.sqrt(np.mean(errors**2)) <= 0.5
+    assert np.sqrt(np.mean(errors**2)) < 3.0 * found.expected_tre_mm
 
 
 def test_a_start_is_used(reference: CtVolume) -> None:
