@@ -155,6 +155,10 @@ class WebConsole:
 
     async def api_page(self, request: Request) -> Response:
         self._check_host(request)
+        return HTMLResponse(_web_file("api.html"))
+
+    async def openapi(self, request: Request) -> Response:
+        self._check_host(request)
         return Response(_web_file("openapi.json"), media_type="application/json")
 
     # --- the scene --------------------------------------------------------------------------------------
@@ -335,13 +339,14 @@ class WebConsole:
         person = self._person(request, is_active=False)
         return _told(await self.door.stop("somebody at the console" if person is None else person.name), 503)
 
-    def app(self) -> Any:
-        """The application for an ASGI server."""
-        routes = [
+    def routes(self) -> list[Any]:
+        """Every path and what serves it."""
+        return [
             Route("/", self.page),
             Route("/static/plotly.js", self.plotly),
             Mount("/static", StaticFiles(directory=str(_WEB))),
-            Route("/api/openapi.json", self.api_page),
+            Route("/api", self.api_page),
+            Route("/api/openapi.json", self.openapi),
             Route("/api/scene", self.summary),
             Route("/api/structures/{name}", self.structure),
             Route("/api/meshes/{name}", self.mesh),
@@ -358,7 +363,10 @@ class WebConsole:
             Route("/api/answer", self.answer, methods=["POST"]),
             Route("/api/stop", self.stop, methods=["POST"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+
+    def app(self) -> Any:
+        """The application for an ASGI server."""
+        app = Starlette(routes=self.routes(), exception_handlers={HTTPException: _refused})
         return _with_headers(app)
 
 

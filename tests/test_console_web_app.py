@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -379,3 +380,15 @@ def test_a_scan_label_can_not_lead_out_of_the_run(scene: Scene, tmp_path: Path) 
     news.take(Record(1, 0, "event", body, "", ""))
     assert news.scans
     assert news.folder_of(1, tmp_path) is None
+
+
+def test_the_api_is_described_call_by_call(client: TestClient, scene: Scene) -> None:
+    described = client.get("/api/openapi.json").json()["paths"]
+    web = WebConsole(scene, News(scene.plan), FakeDoor(), Path("/nowhere"), None, frozenset({ORIGIN}))
+    served = {
+        re.sub(r":\w+", "", str(route.path))
+        for route in web.routes()
+        if route.path.startswith("/api/") and route.path != "/api/openapi.json"
+    }
+    assert served == set(described)
+    assert client.get("/api").status_code == 200
