@@ -29,6 +29,7 @@ from simulator.resampling import anatomy_slice
 from simulator.template_body import TemplateBody
 
 NOISE_HU = 18.0  # standard deviation at 1.25 mm slices (assumed)
+BREATH_S, COUCH_MM_S = 4.0, 20.0  # period; speed of the couch (both assumed)
 _BODY_EVERY_MM = 5.0  # the way of the rays through the body is computed once for so much height
 
 
@@ -44,6 +45,8 @@ class ScanRequest:
         seed: of the noise and the UIDs.
         extended_hu: keep HU beyond 3071.
         template: the printed template on the rig, if it is left on for the scan.
+        breathing_mm: how far the patient swings along the couch while it moves through the gantry, amplitude.
+        field_mm: x low, x high, y low, y high in patient coordinates: what is reconstructed; None: as planned.
     """
 
     number: int
@@ -54,6 +57,8 @@ class ScanRequest:
     seed: int = 0
     extended_hu: bool = False
     template: TemplateBody | None = None
+    breathing_mm: float = 0.0
+    field_mm: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
     """Scan the patient as he lies now; ``folder`` appears complete or not at all.
 
     Raises:
-        ValueError: the range holds no slice, or the thickness is outside 0.6 - 5 mm.
+        ValueError: the range holds no slice, the field no pixel, or the thickness is outside 0.6 - 5 mm.
         OSError: ``folder`` can't be written or isn't empty.
     """
     gantry = _gantry(patient, request)
@@ -95,6 +100,13 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
             return hu
         return request.template.drawn_on(hu, rig_from_gantry, gantry.pixel_mm, w_mm, thickness_mm, kernel_mm)
 
+    rows, columns = _field(gantry, request.field_mm)
+    phase = float(np.random.default_rng([request.seed, request.number]).uniform(0.0, 2.0 * np.pi))
+
+    def swing(w_mm: float) -> float:
+        turns = w_mm / (COUCH_MM_S * BREATH_S)
+        return request.breathing_mm * float(np.sin(2.0 * np.pi * turns + phase))
+
     with _appearing_at_once(folder) as growing, ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         writer = _writer(patient, growing, request, gantry)
 
@@ -102,15 +114,16 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
             body_mm = None
             for index in block:
                 w_mm = float(gantry.w_mm[index])
+                seen_w_mm = w_mm + swing(w_mm)
                 random = np.random.default_rng([request.seed, request.number, index])
-                hu = anatomy(w_mm)
-                if metal is not None and len(metal.touching(w_mm)):
+                hu = anatomy(seen_w_mm)
+                if metal is not None and len(metal.touching(seen_w_mm)):
                     if body_mm is None:
                         body_mm = metal.body_mm(hu)
-                    hu += metal.excess_hu(w_mm, body_mm, random)
+                    hu += metal.excess_hu(seen_w_mm, body_mm, random)
                 hu += _noise_hu(gantry, thickness_mm, random)
-                origin_mm = apply(gantry.patient_from_gantry, (0.0, 0.0, w_mm))
-                writer.write(index, hu, origin_mm)
+                corner_mm = (columns.start * gantry.pixel_mm[0], rows.start * gantry.pixel_mm[1], w_mm)
+                writer.write(index, hu[rows, columns], apply(gantry.patient_from_gantry, corner_mm))
 
         per_block = max(1, round(_BODY_EVERY_MM / thickness_mm))
         blocks = (range(len(gantry.w_mm))[i : i + per_block] for i in range(0, len(gantry.w_mm), per_block))
@@ -141,6 +154,24 @@ def _gantry(patient: Patient, request: ScanRequest) -> _Gantry:
         raise ValueError("the range to scan holds no slice of the patient's images")
     w_mm = low + request.slice_thickness_mm * (np.arange(count) + 0.5)
     return _Gantry(patient_from_gantry, (rows, columns), (du_mm, dv_mm), w_mm)
+
+
+def _field(gantry: _Gantry, field_mm: tuple[float, float, float, float] | None) -> tuple[slice, slice]:
+    """Rows and columns to keep."""
+    if field_mm is None:
+        return slice(0, gantry.shape[0]), slice(0, gantry.shape[1])
+    x_low, x_high, y_low, y_high = field_mm
+    back = inverse(gantry.patient_from_gantry)
+    corners = apply(
+        back, [(x, y, gantry.patient_from_gantry[2, 3]) for x in (x_low, x_high) for y in (y_low, y_high)]
+    )
+    index = corners[:, :2] / gantry.pixel_mm
+    first, last = np.ceil(index.min(axis=0) - 1e-6), np.floor(index.max(axis=0) + 1e-6)
+    columns = slice(max(0, int(first[0])), max(0, min(gantry.shape[1], int(last[0]) + 1)))
+    rows = slice(max(0, int(first[1])), max(0, min(gantry.shape[0], int(last[1]) + 1)))
+    if rows.stop - rows.start < 2 or columns.stop - columns.start < 2:
+        raise ValueError("the field to reconstruct holds nothing of the patient's images")
+    return rows, columns
 
 
 def _rods(patient: Patient, gantry_from_patient: Floats) -> Rods:

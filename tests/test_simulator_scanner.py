@@ -319,3 +319,37 @@ def test_the_template_and_its_balls_lie_where_the_rig_truly_is(tmp_path: Path) -
     assert np.abs(hu - bare)[tissue].max() < 400.0  # skin stays skin
     far = np.linalg.norm(points - middle, axis=-1) > 45.0
     assert np.array_equal(hu[far], bare[far])
+
+
+def test_a_reduced_field_shows_the_same_in_the_same_place(case: Path, tmp_path: Path) -> None:
+    patient = Patient(case, POSE, ErrorPopulation(), 3)
+    patient.insert("N01", 0.0, 0.0, 80.0)
+    scan(patient, tmp_path / "whole", ScanRequest(1, 2.5, -10.0, 10.0))
+    scan(patient, tmp_path / "part", ScanRequest(1, 2.5, -10.0, 10.0, field_mm=(-40.0, 30.0, -20.0, 25.0)))
+    whole, images = read_series(tmp_path / "whole")
+    part, cut = read_series(tmp_path / "part")
+    offset = place_mm(cut, (0.0, 0.0, 0.0)) - place_mm(images, (0.0, 0.0, 0.0))
+    dy, dx = (float(v) for v in images[0].PixelSpacing)
+    j, i = round(offset[1] / dy), round(offset[0] / dx)
+    assert offset[:2] == pytest.approx((i * dx, j * dy), abs=1e-3)
+    assert np.array_equal(part, whole[:, j : j + part.shape[1], i : i + part.shape[2]])
+    assert part.shape[2] * dx == pytest.approx(70.0, abs=2 * dx)
+    with pytest.raises(ValueError, match="field"):
+        scan(patient, tmp_path / "none", ScanRequest(1, 2.5, field_mm=(900.0, 950.0, 0.0, 5.0)))
+
+
+def test_a_breathing_patient_swings_along_the_couch(case: Path, tmp_path: Path) -> None:
+    """A needle that climbs through the slices is shifted, slice by slice, by no more than the swing."""
+    patient = Patient(case, POSE, ErrorPopulation.perfect(), 3)
+    patient.insert("N01", 0.0, 0.0, 80.0)
+    for name, breathing_mm in (("still", 0.0), ("calm", 0.0), ("swinging", 3.0)):
+        scan(patient, tmp_path / name, ScanRequest(1, 1.25, -12.0, 12.0, breathing_mm=breathing_mm))
+    still, images = read_series(tmp_path / "still")
+    swinging, _ = read_series(tmp_path / "swinging")
+    assert np.array_equal(still, read_series(tmp_path / "calm")[0])
+
+    def middle_mm(hu: np.ndarray) -> float:
+        bright = np.maximum(hu - 1000.0, 0.0)
+        return float(place_mm(images, center_of_mass(bright))[2])
+
+    assert 0.1 < abs(middle_mm(swinging) - middle_mm(still)) <= 3.5
