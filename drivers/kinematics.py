@@ -38,6 +38,7 @@ class RigConfig:
         settings: demanded ``$n=value``.
         homing_timeout_s: a homing cycle that lasts longer has failed.
         port: how the port is called in messages.
+        axes: letters, in the order of the board's reports.
     """
 
     reach_mm: float = 95.0
@@ -54,6 +55,7 @@ class RigConfig:
     settings: dict[int, float] = field(default_factory=demanded_settings)
     homing_timeout_s: float = 120.0
     port: str = "rig"
+    axes: str = "XYZ"
 
 
 def machine_from_rig(config: RigConfig, point_mm: Triple) -> Triple:
