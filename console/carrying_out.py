@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from console.live import ProcedureView
     from controller.aftermath import ScanAnalyst
     from controller.devices_file import Devices
+    from controller.door import Door
     from controller.order import Order
     from controller.procedure import Procedure
     from controller.result import DoseResult, ProcedureResult
@@ -114,33 +115,38 @@ class _Carried:
     def result(self, *, is_begun: bool, record: Path | None) -> ProcedureResult:
         """Play it, and what it has come to."""
         from controller.aftermath import scan_range_mm
+        from controller.door import DoorOperator
         from controller.knowledge import ProcedureSettings
         from controller.order import JOURNAL_FILE
         from controller.requests import BenchHands, FolderScanner, RequestFolder, TerminalOperator
         from controller.result import Progress
-        from controller.undertaking import Surroundings, Undertaking
+        from controller.undertaking import Surroundings, Undertaking, finished
 
         order, plan = self._order, self._plan
         scans = Path(order.scans)
+        if is_begun:
+            self._analyst.recall(self._folder / JOURNAL_FILE, scans.parent)
+            ended = finished(self._folder, plan)
+            if ended is not None:
+                return self._result(ended, ended.snapshot(0))
         try:
             requests = RequestFolder(scans)
         except OSError as problem:
             raise AskedWrongly(f"{scans}: can't be used for requests ({problem.strerror}).") from problem
         is_person = order.operator == "terminal"
         hands = BenchHands(requests) if self._devices.simulated else None
-        if hands is None and not is_person:
+        is_at_door = order.operator == "door"
+        if hands is None and not is_person and not is_at_door:
             raise AskedWrongly(
                 "--operator auto is for simulated devices; devices.toml has no table [simulated]."
             )
         if hands is not None and not is_begun:
             hands.lay_patient(Path(order.case), plan)
-        if is_begun:
-            self._analyst.recall(self._folder / JOURNAL_FILE, scans.parent)
         person = TerminalOperator(getpass.getuser(), self._keyboard.ask, hands)
         with _stop() as stop_pressed, _recorder(record) as recorder:
             around = Surroundings(
                 urls={"rig": order.rig, "applicator": order.applicator},
-                operator=person if is_person or hands is None else hands,
+                operator=at_door if is_at_door else person if is_person or hands is None else hands,
                 scanner=FolderScanner(
                     requests,
                     self._analyst,
@@ -148,7 +154,11 @@ class _Carried:
                     order.slice_mm,
                     self._tell if is_person else lambda _line: None,
                 ),
-                goes_on=self._ask_whether if is_person else self._goes_on_by_itself,
+                goes_on=self._ask_whether
+                if is_person
+                else self._leave_held
+                if is_at_door
+                else self._goes_on_by_itself,
                 new_session_id=new_session_id,
                 listener=lambda snapshot: self._view(
                     Progress(snapshot.state.lower(), snapshot.message, snapshot)
@@ -194,10 +204,28 @@ class _Carried:
             final=final,
         )
 
+    @contextmanager
+    def _open_door(self, *, is_begun: bool) -> Iterator[Door]:
+        from controller.door import Door
+        from controller.journal import read_journal
+        from controller.order import JOURNAL_FILE
+
+        earlier = list(read_journal(self._folder / JOURNAL_FILE)) if is_begun else []
+        door = Door(self._folder, is_simulated=self._devices.simulated is not None, earlier=earlier)
+        try:
+            yield door
+        finally:
+            door.close()
+
     # --- after a hold -----------------------------------------------------------------------------------
 
     def _tell(self, line: str) -> None:
         print(f"seedguide: {line}", file=sys.stderr, flush=True)
+
+    def _leave_held(self, reason: str, why_not: str) -> bool:
+        """Consoles at the door can't decide on a hold yet: it is taken up again by ``seedguide resume``."""
+        del reason, why_not
+        return False
 
     def _goes_on_by_itself(self, reason: str, why_not: str) -> bool:
         """A few times, after faults of the links only; ``recovery`` looks at everything else."""

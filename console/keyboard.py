@@ -1,6 +1,7 @@
 """Lines that a person types, for whoever asks last: a question that nobody waits for any more takes no answer away.
 
-One thread reads; a newer question, or ``drop``, ends an older one with EOFError.
+One thread reads; a newer question, or ``drop``, ends an older one with EOFError. At a terminal a line that was typed
+before a question was shown does not answer it: a key pressed twice must not confirm what nobody has read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
+_AHEAD = 64
+
 
 class Keyboard:
     """Asks at the terminal.
@@ -17,14 +20,17 @@ class Keyboard:
     Args:
         lines: what is typed; None: standard input.
         show: shows a question.
+        forgets: what was typed before a question is no answer to it; None: at a terminal.
     """
 
     def __init__(
         self,
         lines: Iterable[str] | None = None,
         show: Callable[[str], None] = lambda text: print(text, end="", flush=True),
+        forgets: bool | None = None,
     ) -> None:
         self._lines, self._show = lines, show
+        self._forgets = (lines is None and sys.stdin.isatty()) if forgets is None else forgets
         self._typed: deque[str] = deque()
         self._changed = threading.Condition()
         self._question = 0
@@ -35,6 +41,8 @@ class Keyboard:
         with self._changed:
             self._question += 1
             mine = self._question
+            if self._forgets:
+                self._typed.clear()
             self._changed.notify_all()
             if not self._is_read:
                 self._is_read = True
@@ -44,6 +52,7 @@ class Keyboard:
                 self._changed.wait(0.2)
             if self._question != mine or not self._typed:
                 raise EOFError
+            self._changed.notify_all()
             return self._typed.popleft()
 
     def drop(self) -> None:
@@ -55,6 +64,8 @@ class Keyboard:
     def _read(self) -> None:
         for line in sys.stdin if self._lines is None else self._lines:
             with self._changed:
+                while len(self._typed) >= _AHEAD:  # a pipe that never ends
+                    self._changed.wait()
                 self._typed.append(line.rstrip("\n"))
                 self._changed.notify_all()
         with self._changed:

@@ -23,7 +23,7 @@ from planning.refusal import AskedWrongly
 @click.option("--rig", metavar="URL", help="Where the rig is now.  [default: where it was]")
 @click.option("--applicator", metavar="URL", help="Where the applicator is now.  [default: where it was]")
 @click.option("--scans", metavar="DIR", type=click.Path(path_type=Path), help="[default: as before]")
-@click.option("--operator", type=click.Choice(["terminal", "auto"]), help="[default: as before]")
+@click.option("--operator", type=click.Choice(["terminal", "door", "auto"]), help="[default: as before]")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def resume(
     folder: Path,
@@ -71,7 +71,10 @@ def resume(
 
 
 def _check_that_it_goes_on(folder: Path, journal: Path) -> None:
-    """A procedure that has ended, or never began, is told so before anything is read or opened."""
+    """A procedure that has ended, or never began, is told so before anything is read or opened.
+
+    One that was killed between its last CT and its report is let through: the report is made.
+    """
     from controller.journal import read_journal
 
     ended = ""
@@ -82,7 +85,7 @@ def _check_that_it_goes_on(folder: Path, journal: Path) -> None:
     for record in records:
         if record.kind == "decision" and "to" in record.body:
             ended = str(record.body["to"]) if record.body["to"] in ("COMPLETED", "STOPPED") else ""
-    if ended:
-        report = folder / "report.html"
+    report = folder / "report.html"
+    if ended == "STOPPED" or (ended and report.exists()):
         told = f" Its report: {report}." if report.exists() else ""
         raise AskedWrongly(f"{folder}: the procedure is {ended.lower()}; there is nothing to resume.{told}")

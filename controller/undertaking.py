@@ -14,6 +14,7 @@ from typing import Any
 
 from controller.commands import AskOperator
 from controller.devices_file import Devices
+from controller.door import Door, stop_or_note
 from controller.events import Event, OperatorConfirmed, OperatorDeclined
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
@@ -111,6 +112,7 @@ class Undertaking:
         with self._connected(within_s=0.0) as (rig, applicator, transport, keep):
             journal = self._open_journal(self._path)
             keep.callback(journal.close)
+            self._tell_door(journal)
             journal.append(0, "opened", {"plan": self._plan.content_hash, "settings": asdict(self._settings)})
             session = self._session(
                 Procedure(self._plan, self._settings), journal, rig, applicator, transport
@@ -151,6 +153,7 @@ class Undertaking:
         with self._connected(within_s=REPLUG_S) as (rig, applicator, transport, keep):
             journal = self._continue_journal(self._path)
             keep.callback(journal.close)
+            self._tell_door(journal)
             session = self._session(procedure, journal, rig, applicator, transport)
             begin_with: tuple[Event, ...] = ()
             if procedure.state != "READY":
@@ -171,18 +174,33 @@ class Undertaking:
         applicator: ApplicatorDriver,
         transport: PortTransport,
     ) -> Session:
+        around, door = self._around, self._around.door
+
+        def told(snapshot: Snapshot) -> None:
+            if door is not None:
+                door.show(snapshot)
+            around.listener(snapshot)
+
+        def stop_pressed() -> str | None:
+            who = around.stop_pressed()
+            return who if who is not None or door is None else stop_or_note(door, journal, transport.now_ns)
+
         return Session(
             procedure,
             journal,
             rig=rig,
             applicator=applicator,
             transport=transport,
-            operator=self._around.operator,
-            scanner=self._around.scanner,
-            listener=self._around.listener,
+            operator=around.operator,
+            scanner=around.scanner,
+            listener=told,
             aside=self._aside,
-            stop_pressed=self._around.stop_pressed,
+            stop_pressed=stop_pressed,
         )
+
+    def _tell_door(self, journal: Journal) -> None:
+        if self._around.door is not None:
+            journal.listener = self._around.door.recorded
 
     @contextmanager
     def _connected(
@@ -199,7 +217,9 @@ class Undertaking:
             applicator = applicator_driver(devices.applicator, around.new_session_id(), around.recorder)
             drivers: dict[str, Any] = {"rig": rig, "applicator": applicator}
             transport = PortTransport(
-                {name: (drivers[name], port) for name, port in ports.items()}, speed=devices.speed
+                {name: (drivers[name], port) for name, port in ports.items()},
+                speed=devices.speed,
+                bells=() if around.door is None else (around.door.fileno(),),
             )
             keep.callback(transport.close)
             yield rig, applicator, transport, keep
@@ -218,6 +238,19 @@ class Undertaking:
             if self._around.operator.is_automatic and not state.simulated:
                 problems.append(f"The {name} is real hardware: a person must confirm (--operator terminal).")
         return replace(report, problems=tuple(problems))
+
+
+def finished(folder: Path, plan: Plan) -> Procedure | None:
+    """The procedure of ``folder`` if it was completed, and the end written down that a kill may have left out."""
+    path = folder / JOURNAL_FILE
+    replayed = replay(path, plan)
+    if replayed.procedure.state != "COMPLETED":
+        return None
+    if not replayed.is_ended:
+        journal = Journal.continued(path)
+        journal.append(replayed.last_ns, "decision", {"ended": "COMPLETED", "because": "", "devices": {}})
+        journal.close()
+    return replayed.procedure
 
 
 def identities(journal: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -184,3 +185,27 @@ def test_a_question_that_nobody_waits_for_takes_no_answer_away() -> None:
     with pytest.raises(EOFError):
         keyboard.ask("third? ")
     asker.join()
+
+
+def test_a_key_pressed_twice_does_not_confirm_the_next_question() -> None:
+    typed: queue.Queue[str] = queue.Queue()
+
+    def show(question: str) -> None:
+        if question == "first? ":
+            for line in ("y\n", "y\n"):
+                typed.put(line)
+        else:
+            typed.put("n\n")
+
+    keyboard = Keyboard(iter(typed.get, ""), show, forgets=True)
+    assert keyboard.ask("first? ") == "y"
+    while len(keyboard._typed) < 1:  # the second y has been read
+        pass
+    assert keyboard.ask("second? ") == "n"
+    typed.put("")
+
+
+def test_a_pipe_that_never_ends_is_read_as_it_is_asked_for() -> None:
+    keyboard = Keyboard(itertools.repeat("y\n"), lambda _question: None)
+    assert [keyboard.ask("? ") for _ in range(200)] == ["y"] * 200
+    assert len(keyboard._typed) <= 64

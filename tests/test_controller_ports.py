@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import selectors
 import threading
 from collections.abc import Iterator
@@ -13,11 +15,12 @@ import pytest
 
 from controller.commands import AskOperator
 from controller.journal import read_journal, verify
-from controller.ports import Aside, PortTransport
+from controller.ports import Aside, PortTransport, open_ports
 from controller.session import Session
 from drivers.applicator import ApplicatorDriver
 from drivers.port import Port
 from drivers.rig import RigDriver
+from planning.refusal import AskedWrongly
 from simulator.benchtop import LISTENING
 from simulator.doors import PseudoTerminal, TcpPort, serve
 from tests.made_plan import made_plan
@@ -126,3 +129,31 @@ def test_a_pulled_plug_holds_the_procedure_also_while_a_person_thinks(
     assert device in room.procedure.known.held_because
     assert "the port is gone" in room.procedure.known.held_because
     assert room.template.seeds_dropped == {}
+
+
+def test_a_port_that_is_gone_is_waited_for_and_opens_once(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    lines: list[str] = []
+
+    def told(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 1:  # somebody plugs it in
+            (tmp_path / "rig").symlink_to(os.ttyname(slave))
+
+    ends = {"rig": (str(tmp_path / "rig"), 115_200)}
+    with pytest.raises(AskedWrongly, match=r"the rig: .*no such device; is it plugged in"):
+        open_ports(ends)
+    ports = open_ports(ends, within_s=30.0, told=told)
+    try:
+        assert [("Waiting" in line, "there again" in line) for line in lines] == [
+            (True, False),
+            (False, True),
+        ]
+        with pytest.raises(AskedWrongly, match="can't be opened"):
+            open_ports(ends)
+        with pytest.raises(AskedWrongly, match=r"the applicator: .*no such device"):
+            open_ports({"applicator": ("/nowhere/x", 9600)}, within_s=30.0, given_up=lambda: True)
+    finally:
+        ports["rig"].close()
+        os.close(master)
+        os.close(slave)
