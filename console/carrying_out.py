@@ -143,7 +143,12 @@ class _Carried:
         if hands is not None and not is_begun:
             hands.lay_patient(Path(order.case), plan)
         person = TerminalOperator(getpass.getuser(), self._keyboard.ask, hands)
-        with _stop() as stop_pressed, _recorder(record) as recorder:
+        with (
+            _stop() as stop_pressed,
+            _recorder(record) as recorder,
+            self._open_door(is_begun=is_begun) as door,
+        ):
+            at_door = DoorOperator(door, None if hands is None else hands.answer)
             around = Surroundings(
                 urls={"rig": order.rig, "applicator": order.applicator},
                 operator=at_door if is_at_door else person if is_person or hands is None else hands,
@@ -166,6 +171,7 @@ class _Carried:
                 told=self._tell,
                 stop_pressed=stop_pressed,
                 recorder=recorder,
+                door=door,
             )
             settings = ProcedureSettings(
                 max_attempts=order.max_attempts, cartridge_capacity=self._devices.applicator.capacity
@@ -211,7 +217,7 @@ class _Carried:
         from controller.order import JOURNAL_FILE
 
         earlier = list(read_journal(self._folder / JOURNAL_FILE)) if is_begun else []
-        door = Door(self._folder, is_simulated=self._devices.simulated is not None, earlier=earlier)
+        door = Door(self._folder, is_simulated=self._devices.simulated, earlier=earlier)
         try:
             yield door
         finally:

@@ -47,7 +47,9 @@ Exit status:
     "[default: devices.toml beside the applicator's port]",
 )
 @click.option("--scans", required=True, metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--operator", default="terminal", show_default=True, type=click.Choice(["terminal", "auto"]))
+@click.option(
+    "--operator", default="terminal", show_default=True, type=click.Choice(["terminal", "door", "auto"])
+)
 @click.option(
     "--out",
     metavar="DIR",

@@ -18,7 +18,7 @@ ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite
 
 @dataclass(frozen=True)
 class Order:
-    """Paths are absolute. ``operator``: ``terminal`` or ``auto``; ``slice_mm``: of the CTs that are asked for."""
+    """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs that are asked for."""
 
     case: str
     rig: str

@@ -9,7 +9,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, Protocol, TypeVar
 
@@ -90,10 +90,14 @@ class PortTransport:
         speed: how many times faster than the wall's clock the devices' time runs; 1 for hardware. Time-outs must
             not shrink with it on a busy machine: the time that a device takes for its answer, and what this
             process was held up, count once only.
+        bells: descriptors that end a wait when they can be read (a stop at the door).
     """
 
-    def __init__(self, ends: Mapping[str, tuple[_Driver, Port]], *, speed: float = 1.0) -> None:
+    def __init__(
+        self, ends: Mapping[str, tuple[_Driver, Port]], *, speed: float = 1.0, bells: Sequence[int] = ()
+    ) -> None:
         self._ends = dict(ends)
+        self._bells = list(bells)
         self._gone: set[str] = set()
         self._to_tell: list[tuple[str, str]] = []
         self._speed = speed
@@ -154,7 +158,7 @@ class PortTransport:
         if len(descriptors) < len(ports):
             nap_s = min(nap_s, _BLIND_NAP_S)
         self._pass(0.0)
-        select.select(descriptors, [], [], nap_s)
+        select.select([*descriptors, *self._bells], [], [], nap_s)
         self._pass(nap_s)
 
     def close(self) -> None:

@@ -67,6 +67,7 @@ class Surroundings:
         new_session_id: four hex digits, different each time.
         stop_pressed: who pressed stop, or None; asked all the time.
         recorder: takes the wires' bytes.
+        door: for consoles; None: nobody is let in.
     """
 
     urls: Mapping[str, str]
@@ -78,6 +79,7 @@ class Surroundings:
     told: Callable[[str], None] = lambda _line: None
     stop_pressed: Callable[[], str | None] = lambda: None
     recorder: Recorder | None = None
+    door: Door | None = None
 
 
 class Undertaking:

@@ -288,7 +288,7 @@ def test_watch_follows_to_the_end_and_stop_shows_that_it_was_obeyed(
     assert "Stopped. Rig: Idle" in capsys.readouterr().out
     led.result(PATIENCE_S)
     watching = Aside().submit(main, ["watch", str(tmp_path), "--who", "Bob"])
-    while not any(client.seen for client in door._clients[:]):
+    while not any(client.who == "Bob" and client.seen for client in door._clients[:]):
         with DoorClient(tmp_path, "Ann"):
             pass
     door.close()
