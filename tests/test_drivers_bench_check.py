@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bench_room import MS, ApplicatorOnBench, RigOnBench
+from bench_room import MS, ApplicatorOnBench, RigOnBench, VirtualLine
+from firmware_bench import JAM, LOOP_OPEN, UNSEATED, HostDevice, host_device
 
-from drivers.bench_check import Finding, Tap
+from drivers.applicator_language import ApplicatorConfig
+from drivers.bench_check import Bench, Finding, Tap
+from drivers.bench_check_applicator import ApplicatorCheck
 from simulator.applicator_board import ApplicatorBoard, ApplicatorIdentity
 from simulator.applicator_firmware import ApplicatorFirmware
 
@@ -409,3 +412,51 @@ def test_the_tap_loses_one_line_and_no_other() -> None:
     for byte in b"a\nok\nok\nb":
         tap.receive(bytes([byte]), 0)
     assert (listener.heard, tap.swallowed) == (b"a\nok\nb", b"ok")
+
+
+# ---------------------------------------------------------------- the reference firmware in C
+
+
+class InC:
+    """The compiled firmware as an endpoint of a virtual line; and the hands at its switches."""
+
+    def __init__(self, device: HostDevice) -> None:
+        self.device, self.faults = device, 0
+        device.inputs(UNSEATED)
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        self.wake(now_ns)
+        self.device.put(data)
+
+    def take(self) -> bytes:
+        return self.device.take(0)
+
+    def next_wake(self) -> int:
+        return (int(self.device.now_ms()) + 1) * MS
+
+    def wake(self, now_ns: int) -> None:
+        self.device.run(max(0, now_ns // MS - int(self.device.now_ms())))
+
+    def agrees(self, _question: str) -> bool:
+        return True
+
+    def does(self, task: str, _words: str, *, count: int = 0, returned: int = 0) -> bool:
+        switches = {"seat_cartridge": 0, "open_estop": LOOP_OPEN | UNSEATED}.get(task, UNSEATED)
+        self.device.inputs(switches | self.faults)
+        return count >= 0 <= returned
+
+
+@pytest.mark.parametrize("faults", [0, JAM], ids=["sound", "jammed"])
+def test_a_firmware_of_other_hands_passes_and_its_jam_is_found(faults: int) -> None:
+    firmware, tap = InC(host_device()), Tap()
+    firmware.faults = faults
+    bench = Bench("applicator", tap, VirtualLine(tap, firmware), firmware)
+    ApplicatorCheck(bench, ApplicatorConfig(15, 5000, 18), "5A17", with_seeds=True).run()
+    found = {finding.check: finding for finding in bench.findings}
+    if not faults:
+        assert failed(found) == set()
+        assert found["lost reply to FIRE and resend"].verdict == "pass"
+        return
+    assert "seed 1: peak force" in failed(found)
+    assert "jam" in found["seed 1: peak force"].remedy
+    assert found["left stopped and disarmed"].verdict == "pass"
