@@ -1,0 +1,267 @@
+"""Seed loading against yardsticks: same places, same prices, same time.
+
+    python -m benchmarks.loading [--seconds 10] [--mip-seconds 60] [--bound-seconds 60]
+
+The problem is the shipped example's, at the prices that its plan ended with. Greedy adds the seed that lowers the price
+most, until none does; annealing is plain: random seeds added, taken out or moved, geometric cooling; HiGHS gets the
+whole problem as a mixed-integer program (scipy.optimize.milp). Ours is the planner's own search, begun empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from planning import loading as kernels
+from planning.anatomy import build_anatomy
+from planning.bound import cliques_of, lower_bound
+from planning.dicom import read_case
+from planning.placement import Loading, choose_places, price_of_places
+from planning.planner import make_plan
+from planning.site_protocol import load_site_protocol
+from planning.sources import load_source
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
+Ints = NDArray[np.int64]
+
+
+def example_problem() -> Loading:
+    case, protocol = read_case(EXAMPLE), load_site_protocol("head-and-neck")
+    anatomy = build_anatomy(case, protocol, target=None, margin_mm=protocol.margin_mm)
+    return make_plan(case, anatomy, protocol, source=load_source()).loading
+
+
+class Implant:
+    """Chosen seeds with their dose; knows which places are still free."""
+
+    def __init__(self, problem: Loading) -> None:
+        self.places, self.search = problem.places, problem.search
+        xy = self.places.needle_xy_mm
+        gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+        self.clash = (gap < self.search.least_distance_mm - 1e-6) & ~np.eye(len(xy), dtype=bool)
+        self.phase_of = self.places.slot % self.places.slots_apart
+        self.chosen: set[int] = set()
+        self.phase: dict[int, int] = {}
+        self.count = np.zeros(len(xy), dtype=int)
+        self.levels = np.ascontiguousarray(problem.levels, dtype=np.float32)
+        self.dose = np.zeros(self.places.dose.shape[1], dtype=np.float32)
+        self.zero = np.zeros_like(self.dose)
+
+    def allowed(self, c: int) -> bool:
+        n = int(self.places.needle_of[c])
+        if c in self.chosen or len(self.chosen) >= self.search.most_seeds:
+            return False
+        if self.count[n]:
+            return self.phase[n] == self.phase_of[c]
+        used = self.count > 0
+        return not (self.clash[n] & used).any() and int(used.sum()) < self.search.most_needles
+
+    def put(self, c: int) -> None:
+        n = int(self.places.needle_of[c])
+        self.chosen.add(c)
+        self.count[n] += 1
+        self.phase[n] = int(self.phase_of[c])
+        self.dose += self.places.dose[c]
+
+    def take(self, c: int) -> None:
+        self.chosen.remove(c)
+        self.count[self.places.needle_of[c]] -= 1
+        self.dose -= self.places.dose[c]
+
+    def price(self, extra: NDArray[np.float32] | None = None, seeds: int = 0, needles: int = 0) -> float:
+        dose = float(kernels.price_of(self.dose, self.zero if extra is None else extra, self.levels))
+        used = int((self.count > 0).sum()) + needles
+        return dose + self.search.needle_price * used + self.search.seed_price * (len(self.chosen) + seeds)
+
+
+def greedy(problem: Loading) -> Ints:
+    implant = Implant(problem)
+    price = implant.price()
+    while True:
+        trials = [
+            (implant.price(problem.places.dose[c], 1, int(not implant.count[problem.places.needle_of[c]])), c)
+            for c in range(len(problem.places.slot))
+            if implant.allowed(c)
+        ]
+        best, pick = min(trials, default=(price, -1))
+        if best >= price:
+            return np.array(sorted(implant.chosen), dtype=np.int64)
+        implant.put(pick)
+        price = best
+
+
+def annealing(problem: Loading, seconds: float, seed: int = 1) -> Ints:
+    rng, implant = np.random.default_rng(seed), Implant(problem)
+    begun, total = time.perf_counter(), len(problem.places.slot)
+    price = best = implant.price()
+    kept = set(implant.chosen)
+    hot, cold = 0.02 * price, 1e-5 * price
+    while (part := (time.perf_counter() - begun) / seconds) < 1.0:
+        heat = hot * (cold / hot) ** part
+        for _ in range(200):
+            out = int(rng.choice(list(implant.chosen))) if implant.chosen and rng.random() < 0.6 else None
+            if out is not None:
+                implant.take(out)
+            into = int(rng.integers(total)) if out is None or rng.random() < 0.7 else None
+            if into is not None and implant.allowed(into):
+                implant.put(into)
+            else:
+                into = None
+            new = implant.price()
+            if new <= price or rng.random() < np.exp((price - new) / heat):
+                price = new
+                if price < best:
+                    best, kept = price, set(implant.chosen)
+                continue
+            if into is not None:
+                implant.take(into)
+            if out is not None:
+                implant.put(out)
+        implant.dose = problem.places.dose[sorted(implant.chosen)].sum(axis=0, dtype=np.float32)
+    return np.array(sorted(kept), dtype=np.int64)
+
+
+def mip(problem: Loading, seconds: float) -> tuple[Ints | None, float]:
+    """HiGHS on places, chains and hinges; the chosen places (None if it found none) and its own bound."""
+    places, search, levels = problem.places, problem.search, np.asarray(problem.levels, dtype=float)
+    dose, n_places = places.dose.astype(float), len(places.slot)
+    key = places.needle_of * places.slots_apart + places.slot % places.slots_apart
+    chains, chain_of = np.unique(key, return_inverse=True)
+    needle_of_chain = chains // places.slots_apart
+    used, needle_of = np.unique(needle_of_chain, return_inverse=True)
+    hinges = [
+        (level, sign, p)
+        for level, sign in ((0, -1.0), (2, 1.0), (4, 1.0))
+        for p in np.flatnonzero(levels[level + 1] > 0.0)
+    ]
+    n_chains, n_hinges = len(chains), len(hinges)
+    cost = np.concatenate(
+        [
+            np.full(n_places, search.seed_price),
+            np.full(n_chains, search.needle_price),
+            [levels[level + 1, p] for level, _, p in hinges],
+        ]
+    )
+    # Hinge h >= sign * (dose - threshold); a seed only in a chosen chain; one chain a needle, one needle a clique.
+    rows = [sign * dose[:, p] for _, sign, p in hinges]
+    excess = sparse.hstack(
+        [
+            sparse.csr_matrix(np.array(rows)),
+            sparse.csr_matrix((n_hinges, n_chains)),
+            -sparse.identity(n_hinges),
+        ]
+    )
+    limit = np.array([sign * levels[level, p] for level, sign, p in hinges])
+    in_chain = sparse.csr_matrix((np.ones(n_places), (np.arange(n_places), chain_of)), (n_places, n_chains))
+    linked = sparse.hstack([sparse.identity(n_places), -in_chain, sparse.csr_matrix((n_places, n_hinges))])
+    groups = [[n] for n in range(len(used))]
+    groups += cliques_of(places.needle_xy_mm[used], search.least_distance_mm)
+    member = np.array([[needle in group for needle in needle_of] for group in groups], dtype=float)
+    once = sparse.hstack(
+        [
+            sparse.csr_matrix((len(groups), n_places)),
+            sparse.csr_matrix(member),
+            sparse.csr_matrix((len(groups), n_hinges)),
+        ]
+    )
+    counts = sparse.csr_matrix(
+        np.array(
+            [
+                np.repeat([1.0, 0.0, 0.0], [n_places, n_chains, n_hinges]),
+                np.repeat([0.0, 1.0, 0.0], [n_places, n_chains, n_hinges]),
+            ]
+        )
+    )
+    upper = np.repeat([1.0, 1.0, np.inf], [n_places, n_chains, n_hinges])
+    answer = milp(
+        cost,
+        constraints=[
+            LinearConstraint(excess, ub=limit),
+            LinearConstraint(linked, ub=np.zeros(n_places)),
+            LinearConstraint(once, ub=np.ones(len(groups))),
+            LinearConstraint(counts, ub=[search.most_seeds, search.most_needles]),
+        ],
+        bounds=Bounds(np.zeros(len(cost)), upper),
+        integrality=np.repeat([1, 1, 0], [n_places, n_chains, n_hinges]),
+        options={"time_limit": seconds},
+    )
+    bound = getattr(answer, "mip_dual_bound", None)
+    chosen = None if answer.x is None else np.flatnonzero(answer.x[:n_places] > 0.5).astype(np.int64)
+    return chosen, float("-inf") if bound is None else float(bound)
+
+
+def ours(problem: Loading, seconds: float) -> Ints:
+    begun = time.perf_counter()
+    chosen, _ = choose_places(
+        problem.places,
+        problem.levels,
+        problem.search,
+        np.random.default_rng(6711),
+        stop=lambda: time.perf_counter() - begun > seconds,
+    )
+    return chosen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="for ours and for annealing")
+    parser.add_argument("--mip-seconds", type=float, default=60.0, help="0 leaves HiGHS out")
+    parser.add_argument("--bound-seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    begun = time.perf_counter()
+    problem = example_problem()
+    planned_s = time.perf_counter() - begun
+    price = problem.price
+    print(f"{len(problem.places.slot)} places in {len(problem.places.needle_xy_mm)} needles, ", end="")
+    print(f"{problem.places.dose.shape[1]} dose columns\n")
+    print(f"| {'':27} | price | dearer than the plan | needles | seeds | time |")
+    print("|---|---|---|---|---|---|")
+
+    def show(words: str, chosen: Ints | None, seconds: float) -> None:
+        if chosen is None:
+            print(f"| {words:27} | none found | | | | {seconds:.1f} s |", flush=True)
+            return
+        cost = price_of_places(problem.places, problem.levels, problem.search, chosen)
+        needles = len(np.unique(problem.places.needle_of[chosen]))
+        print(
+            f"| {words:27} | {cost:.3f} | {100 * (cost / price - 1):+.1f} % | {needles} | {len(chosen)} | "
+            f"{seconds:.1f} s |",
+            flush=True,
+        )
+
+    show("the plan, prices found too", problem.chosen, planned_s)
+    for words, run in (
+        ("ours, same prices", lambda: ours(problem, options.seconds)),
+        ("greedy", lambda: greedy(problem)),
+        ("plain annealing", lambda: annealing(problem, options.seconds)),
+    ):
+        begun = time.perf_counter()
+        show(words, run(), time.perf_counter() - begun)
+    if options.mip_seconds > 0.0:
+        begun = time.perf_counter()
+        chosen, low = mip(problem, options.mip_seconds)
+        show("HiGHS on the MIP", chosen, time.perf_counter() - begun)
+        print(f"\nHiGHS's own bound: {low:.3f}, {100 * (1 - low / price):.1f} % below the plan")
+    begun = time.perf_counter()
+    marks = [5.0, 10.0, 20.0, 30.0, 60.0]
+
+    def tell(_part: float, best: float) -> None:
+        now = time.perf_counter() - begun
+        while marks and now > marks[0]:
+            print(f"proven after {marks.pop(0):.0f} s: no loading costs less than {best:.3f}, ", end="")
+            print(f"gap {100 * (1 - best / price):.1f} %", flush=True)
+
+    found = lower_bound(
+        problem, rounds=10**6, stop=lambda: time.perf_counter() - begun > options.bound_seconds, progress=tell
+    )
+    print(f"proven after {time.perf_counter() - begun:.0f} s: {found.price:.3f}, gap {100 * found.gap:.1f} %")
+
+
+if __name__ == "__main__":
+    main()
