@@ -51,6 +51,42 @@ def all_or_nothing(folder: OutputFolder) -> Iterator[OutputFolder]:
 
 
 @contextmanager
+def kept_once_begun(folder: OutputFolder, record: str) -> Iterator[OutputFolder]:
+    """Keeps the folder as soon as the file ``record`` is in it, however the work ends; before, it is as it was.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        InternalFaultError: our own fault; ``fault.txt`` beside the record.
+    """
+
+    def end() -> bool:
+        begun = (folder.path / record).exists()
+        (folder.keep if begun else folder.give_back)()
+        return begun
+
+    try:
+        yield folder
+    except KeyboardInterrupt:
+        with _deaf():
+            told = f"the record is in {folder.path}" if end() else "nothing was written"
+        raise Interrupted(f"interrupted; {told}.") from None
+    except AskedWrongly:
+        with _deaf():
+            end()
+        raise
+    except Exception as problem:
+        with _deaf():
+            end()
+            raise InternalFaultError(_logged(problem, folder)) from problem
+    except BaseException:
+        with _deaf():
+            end()
+        raise
+    with _deaf():
+        folder.keep()
+
+
+@contextmanager
 def _deaf() -> Iterator[None]:
     """Ctrl-C waits until the folder is in order; only the main thread can arrange that."""
     try:

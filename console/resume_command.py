@@ -10,6 +10,8 @@ import click
 from console.run_command import EXIT_STATUSES
 from planning.refusal import AskedWrongly
 
+HELD = 3
+
 
 @click.command(
     help="Go on with the seedguide run in DIR after a kill, a crash or a hold. Its journal is played again, both "
@@ -36,6 +38,7 @@ def resume(
     """Take the folder again, and carry its order on."""
     from console.carrying_out import carry_out
     from console.device_choice import chosen_ports
+    from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
     from controller.order import JOURNAL_FILE, ORDER_FILE, read_order
     from controller.undertaking import NotResumed
@@ -60,14 +63,12 @@ def resume(
         scans=order.scans if scans is None else str(scans.resolve()),
         operator=operator or order.operator,
     )
-    taken = OutputFolder.take_again(folder)
-    try:
-        return carry_out(taken.path, order, plan, devices, is_begun=True, quiet=quiet)
-    except NotResumed as problem:
-        click.echo(f"seedguide: not resumed: {problem}", err=True)
-        return 3
-    finally:
-        taken.keep()
+    with kept_once_begun(OutputFolder.take_again(folder), JOURNAL_FILE) as taken:
+        try:
+            return carry_out(taken.path, order, plan, devices, is_begun=True, quiet=quiet)
+        except NotResumed as problem:
+            click.echo(f"seedguide: not resumed: {problem}", err=True)
+            return HELD
 
 
 def _check_that_it_goes_on(folder: Path, journal: Path) -> None:

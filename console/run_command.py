@@ -69,6 +69,7 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     """Take the folder, write down what is asked, carry it out."""
     from console.carrying_out import carry_out
     from console.device_choice import chosen_ports
+    from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
     from controller.devices_file import read_devices
     from controller.order import JOURNAL_FILE, PLAN_FILE, Order
@@ -95,23 +96,11 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     out = Path(f"run-{datetime.now():%Y%m%d-%H%M%S}") if out is None else out
     if chosen["record"] is not None:
         WireFile.check(chosen["record"])
-    folder = OutputFolder.take(out, overwrite=overwrite, case=case)
-    try:
+    with kept_once_begun(OutputFolder.take(out, overwrite=overwrite, case=case), JOURNAL_FILE) as folder:
         order.write(folder.path, the_plan, devices)
-        status = carry_out(
+        return carry_out(
             folder.path, order, the_plan, devices, is_begun=False, quiet=quiet, record=chosen["record"]
         )
-    except AskedWrongly:
-        if not (folder.path / JOURNAL_FILE).exists():
-            folder.give_back()
-        else:
-            folder.keep()
-        raise
-    except BaseException:
-        folder.keep()
-        raise
-    folder.keep()
-    return status
 
 
 def _beside(url: str) -> Path:

@@ -130,10 +130,17 @@ class Journal:
         return self._previous
 
     def close(self) -> None:
-        """Leave one file: the write-ahead log is folded in and gone."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.execute("PRAGMA journal_mode=DELETE")
-        self._db.close()
+        """Leave one file: the write-ahead log is folded in and gone.
+
+        Where it can't be (disk full) it stays beside the file, whole; who opens the journal next folds it in.
+        """
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.Error:
+            return
+        finally:
+            self._db.close()
 
 
 def _why(problem: sqlite3.Error) -> str:

@@ -18,7 +18,7 @@ ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite
 
 @dataclass(frozen=True)
 class Order:
-    """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs that are asked for."""
+    """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs asked for."""
 
     case: str
     rig: str
@@ -29,10 +29,13 @@ class Order:
     max_attempts: int
 
     def write(self, folder: Path, plan: Plan, devices: Devices) -> None:
-        """Into ``folder``, before anything begins."""
-        plan.save(folder / PLAN_FILE)
-        (folder / DEVICES_FILE).write_text(devices.text, encoding="utf-8")
-        (folder / ORDER_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Into ``folder``, before anything begins. AskedWrongly: it can't be written."""
+        try:
+            plan.save(folder / PLAN_FILE)
+            (folder / DEVICES_FILE).write_text(devices.text, encoding="utf-8")
+            (folder / ORDER_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        except OSError as problem:
+            raise AskedWrongly(f"{folder}: can't be written ({problem.strerror or problem}).") from problem
 
 
 def read_order(folder: Path) -> tuple[Order, Plan, Devices]:

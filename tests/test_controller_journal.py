@@ -180,3 +180,31 @@ def test_a_read_only_disk_says_so(tmp_path: Path) -> None:
     journal._db.execute("PRAGMA query_only=OFF")
     journal.close()
     assert inspect(path).records == 5
+
+
+class _FullDisk:
+    """A connection whose disk has no room for folding the log in."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def execute(self, words: str, *values: object) -> object:
+        if "wal_checkpoint" in words:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._db.execute(words, *values)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def test_a_journal_closed_on_a_full_disk_is_whole_and_goes_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    for number in range(5):
+        journal.append(number, "event", {"number": number})
+    journal._db = _FullDisk(journal._db)  # type: ignore[assignment]
+    journal.close()
+    assert inspect(tmp_path / "journal.sqlite").records == 5
+    again = Journal.continued(tmp_path / "journal.sqlite")
+    again.append(9, "event", {"number": 5})
+    again.close()
+    assert inspect(tmp_path / "journal.sqlite").records == 6
