@@ -80,6 +80,11 @@ def bench_check(yes: bool, hands: Path | None, out: Path | None, **chosen: Any) 
             raise AskedWrongly(f"{out}: the folder can't be made ({problem.strerror}).") from problem
     ports, seen = chosen_ports(applicator=chosen["applicator_url"], rig=chosen["rig_url"])
     devices = _devices(chosen["devices_file"], ports)
+    if devices.speed != 1.0:
+        raise AskedWrongly(
+            f"the devices' clock runs {devices.speed:g} times faster than life, and a self-test measures times: start "
+            "seedguide simulate without --speed."
+        )
     person = _person(yes, hands, ports, seen)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     findings: list[Finding] = []
@@ -161,7 +166,7 @@ def _test(
     except ValueError as problem:
         raise AskedWrongly(f"the {device}: {problem}") from problem
     with port:
-        bench = Bench(device, tap, PortTransport({device: (tap, port)}, speed=devices.speed), person, told)
+        bench = Bench(device, tap, PortTransport({device: (tap, port)}), person, told)
         try:
             if device == "applicator":
                 ApplicatorCheck(

@@ -37,6 +37,7 @@ def ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Seen]:
     monkeypatch.setattr(command, "_test", test)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "devices.toml").write_text(devices_toml(1.0), encoding="utf-8")  # beside the ports
+    (tmp_path / "fast.toml").write_text(devices_toml(20.0), encoding="utf-8")
     return seen
 
 
@@ -77,6 +78,7 @@ def test_both_simulated_devices_pass_with_a_table_and_a_report(
         (["--applicator", "auto:nowhere"], "no such folder"),
         (["--applicator", "a", "--devices", "none.toml"], "there is no such file"),
         (["--applicator", "sub/a", "--yes"], "there is no default"),
+        (["--applicator", "a", "--yes", "--devices", "fast.toml"], "runs 20 times faster than life"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_sentence(
