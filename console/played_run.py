@@ -12,7 +12,7 @@ from controller.door_words import snapshot_words
 from controller.journal import Record
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
-from controller.replay import event_of
+from controller.replay import event_of, replay_records
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 
@@ -35,6 +35,7 @@ class PlayedRun:
             raise AskedWrongly("the journal does not begin with plan and settings; it can't be shown.")
         if records[0].body.get("plan") != plan.content_hash:
             raise AskedWrongly("the journal is of another plan.")
+        replay_records(records, plan, "the journal")  # refused when today's code does not do what it tells
         self._records, self._speed, self._clock = records, speed, clock
         self._procedure = Procedure(plan, ProcedureSettings(**records[0].body["settings"]))
         self._start_s = clock()

@@ -82,11 +82,19 @@ function drawNext() {
   if (!ask) return;
   const mayAnswer = me?.may_confirm;
   const button = byId('confirm');
-  const text = `${ask.text}  [${say('confirm_key')}]`;
+  const text = `${askText(ask)}  [${say('confirm_key')}]`;
   if (button.textContent !== text) button.textContent = text;
   button.disabled = byId('decline').disabled = !mayAnswer || answering === ask.number;
   byId('second').hidden = !ask.first_by;
   byId('second').textContent = ask.first_by ? `${say('second_needed')} (${ask.first_by})` : '';
+}
+
+/** The question in the language of the screen; the controller's own sentence where this language has none. */
+function askText(ask) {
+  const planned = picture.needles?.find((needle) => needle.name === ask.needle)?.planned;
+  const plan = picture.summary?.plan.hash.slice(0, 8).toUpperCase();
+  const values = { ...ask, hole: planned?.hole ?? '', plan };
+  return sayOr(`ask ${ask.task}${ask.item ? ` ${ask.item}` : ''}`, ask.text, values);
 }
 
 byId('confirm').addEventListener('click', () => answer('confirm'));

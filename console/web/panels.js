@@ -32,7 +32,7 @@ export function drawSteps(snapshot) {
       const isNow = at === snapshot.step_index;
       const isDone = at < snapshot.step_index || snapshot.state === 'COMPLETED';
       const mark = isDone ? '✓' : isNow ? '▶' : '○';
-      const text = sayOr(`step ${snapshot.step_names[at]}`, step);
+      const text = sayOr(`state ${snapshot.step_names[at]}`, step);
       return element('li', { class: isDone ? 'is-done' : isNow ? 'is-now' : '', 'aria-current': isNow ? 'step' : null }, `${mark} ${text}`);
     }),
   );

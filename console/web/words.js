@@ -15,12 +15,14 @@ export async function speak(language) {
 
 export const language = () => present;
 
+const filled = (text, values) => text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+
 /** The text of a key; {name} in it is filled from `values`. */
 export function say(key, values = {}) {
-  return (texts[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return filled(texts[key] ?? key, values);
 }
 
 /** The text of a key, or the sentence that the controller sent when this language has none for it. */
-export function sayOr(key, sentence) {
-  return texts[key] ?? sentence;
+export function sayOr(key, sentence, values = {}) {
+  return key in texts ? filled(texts[key], values) : sentence;
 }
