@@ -42,16 +42,6 @@ def device_check() -> list[Command]:
     ]
 
 
-def time_out(known: Knowledge) -> list[Command]:
-    plan = known.plan
-    text = (
-        f"Time-out. Patient {plan.patient_name} ({plan.patient_id}); plan {known.plan_hash[:8].upper()}: "
-        f"{len(plan.needles)} needles, {len(plan.seeds)} seeds {plan.source_model}, "
-        f"{plan.activity_mci:.3g} mCi each, {plan.prescription_gy:g} Gy. Confirm that all of it is right."
-    )
-    return [AskOperator(0, "confirm_time_out", text)]
-
-
 def approach_z_mm(known: Knowledge, story: NeedleStory, patient_from_rig: RigidTransform) -> float:
     """How deep a tip may go freely: this far before the skin, at the planned entry."""
     entry_z = float(patient_from_rig.inverse().apply(story.plan.entry_mm)[2])

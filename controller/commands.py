@@ -34,6 +34,7 @@ class AskOperator(Command):
         text: the words on the screen; they name what is confirmed.
         needle: the needle concerned, or None.
         cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
+        item: of ``confirm_time_out``: what is confirmed: one of ``time_out.ITEMS``.
     """
 
     task: str
@@ -42,6 +43,7 @@ class AskOperator(Command):
     cartridge: int | None = None
     count: int | None = None
     returned: int | None = None
+    item: str | None = None
 
 
 # --- template rig -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imaging.rescan import RescanFindings
@@ -74,10 +74,15 @@ class CommandRefused(Event):
 
 @dataclass(frozen=True)
 class OperatorConfirmed(Event):
-    """A person did what was asked and says so."""
+    """A person did what was asked and says so.
+
+    ``values``: what was read or measured, by name: at the time-out ``batch`` (text) and ``measured_mci`` (mean of the
+    assay at the time of implantation). Kept in the journal; what is out of tolerance holds the procedure.
+    """
 
     number: int
     who: str
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

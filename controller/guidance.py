@@ -86,8 +86,8 @@ def estimate_rig(planned_patient_from_rig: RigidTransform, landings: Sequence[La
             ]
         )
 
-    start = np.concatenate([np.zeros(3), (found - planned_tips).mean(axis=0)])
-    solution = least_squares(residuals, start, x_scale="jac")
+    # From exactly zero: the first step may be as long as the start, so that a shift of 1e-15 mm would end it there.
+    solution = least_squares(residuals, np.zeros(6), x_scale="jac")
     pose = correction(solution.x) @ planned_patient_from_rig
     distance = np.linalg.norm(pose.apply(commanded) - found, axis=1)
     rms = float(np.sqrt(np.mean(distance**2)))

@@ -6,7 +6,7 @@ Only facts and questions about them; the decisions are in ``protocol`` (guards) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class ProcedureSettings:
         approach_mm: the needle is moved freely to this far before the skin, then in small steps (assumed).
         home_z_mm: tip depth of the carriage at home, rig frame; nothing is in the patient there.
         seed_agreement_mm: largest accepted difference of applicator encoder and asked retraction.
+        assay_tolerance_pct: largest accepted difference of a batch's measured mean activity from the planned (assumed).
         same_path_mm: aims closer than this share a path, so that its error is expected again (assumed).
     """
 
@@ -39,6 +40,7 @@ class ProcedureSettings:
     home_z_mm: float = -19.0
     seed_agreement_mm: float = 0.1
     same_path_mm: float = 2.0
+    assay_tolerance_pct: float = 5.0
 
 
 @dataclass
@@ -146,6 +148,7 @@ class Knowledge:
     settings: ProcedureSettings
     plan_hash: str
     confirmed_hash: str | None = None
+    time_out: dict[str, dict[str, Any]] = field(default_factory=dict)
     needles: dict[str, NeedleStory] = field(default_factory=dict)
     rig: RigEstimate | None = None
     rig_homed: bool = False

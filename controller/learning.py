@@ -43,8 +43,6 @@ def prepare(known: Knowledge, command: Command) -> None:
 def learn(known: Knowledge, command: Command) -> None:
     """A command was carried out."""
     match command:
-        case AskOperator(task="confirm_time_out"):
-            known.confirmed_hash = known.plan_hash
         case AskOperator(task="load_needle"):
             known.loaded = command.needle
         case AskOperator(task="couple_applicator"):

@@ -14,8 +14,8 @@ from typing import Any
 
 from transitions import Machine, State
 
-from controller import agenda, expectation, insertion, protocol, resumption
-from controller.commands import Command, DropSeed, RequestScan
+from controller import agenda, expectation, insertion, protocol, resumption, time_out
+from controller.commands import AskOperator, Command, DropSeed, RequestScan
 from controller.decisions import decide
 from controller.events import (
     CommandDone,
@@ -174,6 +174,12 @@ class Procedure:
                 return self._next() if problem is None else self._fire("fault_seen", problem)
             case ScanAnalysed() if isinstance(answered, RequestScan):
                 return self._fire(*judge_scan(self.known, answered, event.findings))
+            case OperatorConfirmed() if isinstance(answered, AskOperator) and answered.item is not None:
+                problem = time_out.take_in(self.known, answered.item, event.values)
+                if problem is not None:
+                    return self._fire("fault_seen", problem)
+                self.known.message = f"Time-out: {answered.item} confirmed by {event.who}"
+                return self._next()
             case CommandDone() | OperatorConfirmed() if answered is not None:
                 learn(self.known, answered)
                 return self._next()
@@ -281,7 +287,7 @@ class Procedure:
             case "CHECKING_DEVICES":
                 self._agenda.extend(agenda.device_check())
             case "AWAITING_TIME_OUT":
-                self._agenda.extend(agenda.time_out(known))
+                self._agenda.extend(time_out.checklist(known))
             case "INSERTING_REFERENCE_NEEDLES":
                 for needle in known.plan.reference_needles:
                     story = known.needles[needle.name]
