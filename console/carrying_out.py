@@ -208,6 +208,7 @@ class _Carried:
             seconds=self._watch.seconds,
             faults=holds_in_journal(journal),
             final=final,
+            is_simulated=self._devices.simulated,
         )
 
     @contextmanager

@@ -122,7 +122,7 @@ class ProcedureView:
             f"{shown.seeds_delivered} of {shown.seeds_planned}",
         )
         news = Text(self._latest.text if self._latest else shown.message, overflow="ellipsis", no_wrap=True)
-        title = "seedguide rehearsal: research and training software, not a medical device"
+        title = "seedguide: research and training software, not a medical device"
         return Panel(Group(columns, Text(), seeds, Spinner("dots", text=news)), title=title)
 
     def _steps(self, snapshot: Snapshot) -> Table:

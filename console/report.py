@@ -130,7 +130,9 @@ def _identity(result: ProcedureResult, goals: Sequence[Goal]) -> dict[str, Any]:
         "goals": goals,
         "passed": passed,
         "verdict": verdict,
-        "kind": "rehearsal with simulated devices" if result.true_tips_mm is not None else "procedure",
+        "kind": "rehearsal with simulated devices"
+        if result.true_tips_mm is not None
+        else ("procedure with simulated devices" if result.is_simulated else "procedure"),
         "cards": (
             (f"{ctv.d90_gy:.0f} Gy", f"CTV D90 {'planned' if result.delivered is None else 'delivered'}"),
             (f"{max(final):.1f} mm" if final else "–", "largest final tip deviation"),

@@ -92,6 +92,7 @@ class ProcedureResult:
         digest: the journal's last hash.
         seconds: wall time by step.
         faults: in words, in order.
+        is_simulated: the devices were simulated, in a rehearsal or on a bench.
         true_tips_mm: the simulator's truth, for the debrief only (None outside a rehearsal).
     """
 
@@ -112,3 +113,4 @@ class ProcedureResult:
     faults: tuple[str, ...]
     final: Snapshot
     true_tips_mm: dict[str, Point] | None = None
+    is_simulated: bool = False
