@@ -218,7 +218,8 @@ class ApplicatorCheck:
         self.bench.measure(
             "answer time", max(taken_ms, default=999.0), ROUND_TRIP_MS, "ms", _CABLE, digits=1, words=words
         )
-        self.bench.measure("answers lost", lost, 0, "of 50", _CABLE, digits=0)
+        if not self.bench.measure("answers lost", lost, 0, "of 50", _CABLE, digits=0):
+            raise Broken("the line loses answers")  # nothing moves on it, and it isn't the device's fault
 
     def _numbers(self) -> None:
         wire, wrong = self.wire, []
@@ -248,7 +249,7 @@ class ApplicatorCheck:
             "numbers: at most once",
             not wrong,
             "; ".join(wrong) or "stored reply bit for bit; SEQ, GAP, BOOT refused; a wrong checksum ignored",
-            _FIRMWARE,
+            _CABLE if self.wire.garbage else _FIRMWARE,
         )
 
     # ------------------------------------------------------------ motion, by the driver
@@ -280,9 +281,13 @@ class ApplicatorCheck:
         words = _sentence(end)
         if latch != "NONE":
             words += f"; latched {latch}: {latch_in_words(latch, self.driver.state.latch_seed)}"
-        self.bench.failed(
-            check, words, _FOLLOW if latch == "AXIS" or isinstance(end, ApplicatorFailed) else _FIRMWARE
-        )
+        if self.wire.garbage + self.driver.garbage or not self.driver.state.linked:
+            remedy = _CABLE
+        elif latch == "AXIS" or isinstance(end, ApplicatorFailed):
+            remedy = _FOLLOW
+        else:
+            remedy = "The device refused it: see its words; clear what is in the way, then test again."
+        self.bench.failed(check, words, remedy)
         raise Broken(words)
 
     def _homing(self) -> None:
@@ -561,25 +566,34 @@ class ApplicatorCheck:
 
     def _leave(self) -> None:
         """A new session stops and disarms; the carriage goes home if it may."""
-        if self.wire.open() is None:
+        stat = self._last_look()
+        if stat is None:
             self.bench.failed(
                 "left stopped and disarmed",
                 "it does not answer any more: its state is not known",
                 "Look whether it moves; use the e-stop; switch it off and on; test again.",
             )
             return
-        stat = self.wire.ask("STAT").values
         if stat["la"] == "NONE" and stat["hm"] == "3" and self.may_move:
             self.do(HomeRetraction())
-            self.wire.open()
-            stat = self.wire.ask("STAT").values
-        words = f"{stat['st']} at {int(stat['z']) / 1000:.3f} mm, latch {stat['la']}"
+            stat = self._last_look() or stat
         self.bench.require(
             "left stopped and disarmed",
-            stat["st"] == "IDLE",
-            words,
+            stat["st"] == "IDLE" or (stat["st"] == "LATCHED" and not self.may_move),
+            f"{stat['st']} at {int(stat['z']) / 1000:.3f} mm, latch {stat['la']}"
+            + ("" if self.may_move else "; it was not touched"),
             "It stays latched until a person has looked and cleared it: test again, or clear it in its procedure.",
         )
+
+    def _last_look(self) -> dict[str, str] | None:
+        """A new session, which stops and disarms, and the state then; asked again on a line that loses answers."""
+        for _ in range(5):
+            if self.wire.open() is not None:
+                try:
+                    return self.wire.ask("STAT").values
+                except Broken:
+                    continue
+        return None
 
     def _line_quality(self) -> None:
         self.bench.measure(

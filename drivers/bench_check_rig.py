@@ -189,7 +189,8 @@ class RigCheck:
         self.bench.measure(
             "answer time", max(taken_ms, default=999.0), 100.0, "ms", _CABLE, digits=1, words=words
         )
-        self.bench.measure("answers lost", lost, 0, "of 50", _CABLE, digits=0)
+        if not self.bench.measure("answers lost", lost, 0, "of 50", _CABLE, digits=0):
+            raise Broken("the line loses answers")
 
     # ------------------------------------------------------------ homing and lost steps
 

@@ -277,17 +277,31 @@ def test_an_open_estop_loop_and_a_latched_seed_end_the_test_before_it_moves() ->
     assert b":MOVE " not in room.line.said
 
 
-def test_a_noisy_line_is_told_by_lost_answers_and_spoilt_lines() -> None:
-    room = ApplicatorOnBench()
+@pytest.mark.parametrize("room", [ApplicatorOnBench, RigOnBench])
+def test_a_noisy_line_is_blamed_itself_and_nothing_moves_on_it(room: Any) -> None:
+    bench = room()
     count = [0]
 
     def spoil(data: bytes) -> bytes:
         count[0] += 1
-        return data.replace(b"=", b"-", 1) if count[0] % 9 == 0 else data
+        return data.replace(b"=", b"~", 1).replace(b"<Alarm", b"<Al~rm") if count[0] % 9 == 0 else data
 
-    room.line.up = spoil
+    bench.line.up = spoil
+    found = bench.run()
+    assert failed(found) == {"answers lost", "line quality"}
+    assert "cable" in found["answers lost"].remedy
+    assert found["homing"].verdict == "not tested"
+    assert b"G53" not in bench.line.said
+    assert b":MOVE " not in bench.line.said
+
+
+def test_a_latched_device_that_nobody_lets_move_is_left_as_it_was() -> None:
+    room = ApplicatorOnBench(refuses="travel its whole")
+    room.device.board.stop("HOST", "STOP")
     found = room.run()
-    assert {"answers lost", "line quality"} <= failed(found)
+    assert failed(found) == set()
+    assert "not touched" in found["left stopped and disarmed"].words
+    assert room.device.board.latch == "STOP"
 
 
 @pytest.mark.parametrize("room", [ApplicatorOnBench, RigOnBench])
