@@ -12,7 +12,8 @@ from dataclasses import dataclass
 LONGEST = 256
 """A longer run without a line end is discarded; Grbl's longest line is well below."""
 
-Triple = tuple[float, float, float]
+Axes = tuple[float, ...]
+"""A machine position, one value per axis in the order of the board's reports."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class Status:
     Attributes:
         word: Idle Run Hold Jog Alarm Door Check Home Sleep.
         substate: the digit after the colon (``Hold:0`` = hold complete), or None.
-        axes_mm: machine position X, Y, Z.
+        axes_mm: machine position X, Y, Z, and of a five-axis board A, B.
         flood: coolant (the needle grip), where this report tells it; Grbl does so now and then.
     """
 
     word: str
     substate: int | None
-    axes_mm: Triple
+    axes_mm: Axes
     flood: bool | None
 
 
@@ -78,7 +79,7 @@ Line = Ok | Refused | Alarm | Banner | Status | Setting | Bracket
 
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _BANNER = re.compile(r"(Grbl|GrblHAL) (\d[0-9A-Za-z.]*) \['\$'.*")
-_STATUS = re.compile(rf"<([A-Z][a-z]+)(?::(\d))?\|MPos:({_NUMBER}),({_NUMBER}),({_NUMBER})((?:\|[^|<>]*)*)>")
+_STATUS = re.compile(rf"<([A-Z][a-z]+)(?::(\d))?\|MPos:({_NUMBER}(?:,{_NUMBER}){{2,5}})((?:\|[^|<>]*)*)>")
 _SETTING = re.compile(rf"\$(\d+)=({_NUMBER})(?: .*)?")
 _BRACKET = re.compile(r"\[([0-9A-Za-z]+):([^\]]*)\]")
 _CODE = re.compile(r"(error|ALARM):(\d+)")
@@ -89,9 +90,9 @@ def parse(text: str) -> Line | None:
     if text == "ok":
         return Ok()
     if match := _STATUS.fullmatch(text):
-        fields = dict(part.partition(":")[::2] for part in match[6].split("|") if part)
+        fields = dict(part.partition(":")[::2] for part in match[4].split("|") if part)
         flood = ("F" in fields.get("A", "")) if "Ov" in fields or "A" in fields else None
-        axes_mm = (float(match[3]), float(match[4]), float(match[5]))
+        axes_mm = tuple(float(number) for number in match[3].split(","))
         return Status(match[1], int(match[2]) if match[2] else None, axes_mm, flood)
     if match := _CODE.fullmatch(text):
         return Refused(int(match[2])) if match[1] == "error" else Alarm(int(match[2]))

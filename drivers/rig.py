@@ -16,6 +16,7 @@ from dataclasses import replace
 from drivers.grbl import Alarm, Banner, Line, LineSplitter, Status, alarm_in_words
 from drivers.kinematics import RigConfig
 from drivers.rig_language import (
+    AimGuide,
     CloseGrip,
     ConnectRig,
     HomeRig,
@@ -53,6 +54,7 @@ from drivers.rig_script import (
 )
 
 __all__ = [
+    "AimGuide",
     "CloseGrip",
     "ConnectRig",
     "HomeRig",
@@ -142,6 +144,8 @@ class RigDriver:
 
     def receive(self, data: bytes, now_ns: int) -> None:
         for line in self._splitter.receive(data):
+            if isinstance(line, Status) and len(line.axes_mm) != len(self.config.axes):
+                continue  # half a report, or of another board: it says nothing of where this rig is
             self._hear(line, now_ns)
 
     def take(self) -> bytes:

@@ -31,6 +31,15 @@ class MoveAcross:
 
 
 @dataclass(frozen=True)
+class AimGuide:
+    """Set the guide along an oblique line: through (x, y, 0), unit ``direction``; as ``MoveAcross`` else."""
+
+    x_mm: float
+    y_mm: float
+    direction: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class MoveDepth:
     """Bring the needle's tip to depth ``z_mm``; in tissue by steps of at most 1 mm, each read back."""
 
@@ -63,7 +72,9 @@ class ReadRig:
     """Ask where the rig is."""
 
 
-RigCommand = ConnectRig | HomeRig | MoveAcross | MoveDepth | MoveDepthHome | CloseGrip | OpenGrip | ReadRig
+RigCommand = (
+    ConnectRig | HomeRig | MoveAcross | AimGuide | MoveDepth | MoveDepthHome | CloseGrip | OpenGrip | ReadRig
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,9 @@ class RigState:
     Attributes:
         status: Grbl's word (Idle Run Hold Alarm Home ...), or "" before the first report.
         position_known: homed, and neither reset, alarm nor lost link since.
-        x_mm, y_mm, z_mm: rig frame, as last reported (meaningless unless ``position_known``).
+        x_mm, y_mm, z_mm: rig frame, as last reported (meaningless unless ``position_known``): where the guide line
+            crosses z = 0, and the tip's depth along it.
+        direction: of the guide line, unit; always straight on the coplanar rig.
         at_home: the carriage stands at its home (and the position is known).
         grip_closed: as commanded and confirmed last.
     """
@@ -88,6 +101,7 @@ class RigState:
     grip_closed: bool = False
     identity: str = ""
     simulated: bool = False
+    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,21 @@ import re
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 
-from drivers.grbl import Banner, Bracket, Line, Ok, Refused, Setting, Status, error_in_words
-from drivers.kinematics import (
-    RigConfig,
-    Triple,
-    depth_home_mm,
-    depth_steps_mm,
-    machine_from_rig,
-    rig_from_machine,
-    why_not_across,
-    why_not_depth,
+from drivers.grbl import Axes, Banner, Bracket, Line, Ok, Refused, Setting, Status, error_in_words
+from drivers.kinematics import RigConfig, depth_steps_mm
+from drivers.kinematics_oblique import GuideLine
+from drivers.rig_geometry import (
+    STRAIGHT,
+    axes_for_depth,
+    axes_for_line,
+    home_depth_mm,
+    is_at_home,
+    place_of,
+    why_not_guide,
+    why_not_so_deep,
 )
 from drivers.rig_language import (
+    AimGuide,
     CloseGrip,
     ConnectRig,
     HomeRig,
@@ -80,7 +83,7 @@ class Board:
 
     config: RigConfig
     state: RigState = field(default_factory=RigState)
-    axes_mm: Triple = (0.0, 0.0, 0.0)
+    axes_mm: Axes = ()
     needs_reset: bool = False
     """After ALARM:1/2 the board answers nothing but 0x18."""
     progress: list[RigEvent] = field(default_factory=list)
@@ -88,17 +91,17 @@ class Board:
     def learn(self, status: Status) -> None:
         """Take over a status report."""
         self.axes_mm = status.axes_mm
-        x_mm, y_mm, z_mm = rig_from_machine(self.config, status.axes_mm)
-        home_mm = depth_home_mm(self.config)
+        place = place_of(self.config, status.axes_mm)
         known = self.state.position_known and status.word != "Alarm"
         self.state = replace(
             self.state,
             status=status.word,
             position_known=known,
-            x_mm=round(x_mm, 3),
-            y_mm=round(y_mm, 3),
-            z_mm=round(z_mm, 3),
-            at_home=known and z_mm <= home_mm + self.config.tolerance_mm,
+            x_mm=round(place.x_mm, 3),
+            y_mm=round(place.y_mm, 3),
+            z_mm=round(place.z_mm, 3),
+            direction=place.direction,
+            at_home=known and is_at_home(self.config, status.axes_mm),
         )
 
     def forget_position(self) -> None:
@@ -206,6 +209,9 @@ def _connect(command: ConnectRig, board: Board) -> Script:
         )
     if not re.fullmatch(r"(SIM-)?RIG-[0-9A-Za-z-]+", identity):
         return RigRefused(command, f"the device calls itself {identity!r}, not RIG-<serial>: no template rig")
+    axes = next((line.text for line in heard if isinstance(line, Bracket) and line.tag == "AXS"), "3:XYZ")
+    if axes != f"{len(config.axes)}:{config.axes}":
+        return RigRefused(command, f"its axes are {axes}, the configuration demands {config.axes}")
     if config.serial is not None and identity != config.serial:
         return RigRefused(command, f"it is {identity}, the configuration demands {config.serial}")
     heard = yield from _report("$$", lambda lines: any(isinstance(line, Setting) for line in lines))
@@ -265,7 +271,7 @@ def _home(command: HomeRig, board: Board) -> Script:
         yield from _wait(LOOK_AGAIN_MS)
         status = yield from _look(longest_ms)
     board.learn(status)
-    home_mm = (-config.pull_off_mm,) * 3
+    home_mm = (-config.pull_off_mm,) * len(config.axes)
     if status.word != "Idle" or not _near(status.axes_mm, home_mm, config.tolerance_mm):
         raise BrokenOff(f"after homing it says {status.word} at {_in_words(status.axes_mm)}", stop=True)
     yield from _wait(QUIET_MS)  # the true ok may come after the report; it must not answer the next line
@@ -281,23 +287,24 @@ def _home(command: HomeRig, board: Board) -> Script:
     return _done(command, board)
 
 
-def _across(command: MoveAcross, board: Board) -> Script:
+def _across(command: MoveAcross | AimGuide, board: Board) -> Script:
     config = board.config
-    x_mm, y_mm, _ = machine_from_rig(config, (command.x_mm, command.y_mm, 0.0))
-    target_mm = (round(x_mm, 3), round(y_mm, 3), board.axes_mm[2])
-    line = f"G53G1X{target_mm[0]:.3f}Y{target_mm[1]:.3f}F{config.feed_across_mm_min:.0f}"
+    target_mm = _rounded(axes_for_line(config, _line_of(command), board.axes_mm[2]))
+    words = "".join(
+        f"{axis}{value:.3f}" for axis, value in zip(config.axes, target_mm, strict=True) if axis != "Z"
+    )
+    line = f"G53G1{words}F{config.feed_across_mm_min:.0f}"
     yield from _go(board, line, target_mm, config.feed_across_mm_min)
     return _done(command, board)
 
 
 def _depth(command: MoveDepth | MoveDepthHome, board: Board) -> Script:
     config = board.config
-    z_mm = command.z_mm if isinstance(command, MoveDepth) else depth_home_mm(config)
+    z_mm = command.z_mm if isinstance(command, MoveDepth) else home_depth_mm(config, board.axes_mm)
     longest_mm = config.step_in_tissue_mm if command.in_tissue else float("inf")
     steps_mm = depth_steps_mm(board.state.z_mm, z_mm, longest_mm)
     for i, step_mm in enumerate(steps_mm):
-        x_axis_mm, y_axis_mm, _ = board.axes_mm
-        target_mm = (x_axis_mm, y_axis_mm, round(config.offset_z_mm - step_mm, 3))
+        target_mm = _rounded(axes_for_depth(config, board.axes_mm, step_mm))
         line = f"G53G1Z{target_mm[2]:.3f}F{config.feed_depth_mm_min:.0f}"
         try:
             yield from _go(board, line, target_mm, config.feed_depth_mm_min)
@@ -310,7 +317,7 @@ def _depth(command: MoveDepth | MoveDepthHome, board: Board) -> Script:
     return _done(command, board)
 
 
-def _go(board: Board, line: str, target_mm: Triple, feed_mm_min: float) -> Generator[Turn, list[Line], None]:
+def _go(board: Board, line: str, target_mm: Axes, feed_mm_min: float) -> Generator[Turn, list[Line], None]:
     """One motion, sent once, and looked after until it has provably ended at ``target_mm``."""
     config, start_mm = board.config, board.axes_mm
     acknowledged = yield from _say(line)
@@ -366,19 +373,28 @@ def _done(command: RigCommand, board: Board) -> RigDone:
     return RigDone(command, state.x_mm, state.y_mm, state.z_mm)
 
 
-def _near(first_mm: Triple, second_mm: Triple, tolerance_mm: float) -> bool:
+def _near(first_mm: Axes, second_mm: Axes, tolerance_mm: float) -> bool:
     return all(abs(a - b) <= tolerance_mm + 1e-9 for a, b in zip(first_mm, second_mm, strict=True))
 
 
-def _between(point_mm: Triple, start_mm: Triple, end_mm: Triple, slack_mm: float) -> bool:
+def _between(point_mm: Axes, start_mm: Axes, end_mm: Axes, slack_mm: float) -> bool:
     return all(
         min(a, b) - slack_mm <= p <= max(a, b) + slack_mm
         for p, a, b in zip(point_mm, start_mm, end_mm, strict=True)
     )
 
 
-def _in_words(axes_mm: Triple) -> str:
-    return "X{:.3f} Y{:.3f} Z{:.3f}".format(*axes_mm)
+def _in_words(axes_mm: Axes) -> str:
+    return " ".join(f"{axis}{value:.3f}" for axis, value in zip("XYZAB", axes_mm, strict=False))
+
+
+def _rounded(axes_mm: Axes) -> Axes:
+    return tuple(round(value, 3) for value in axes_mm)
+
+
+def _line_of(command: MoveAcross | AimGuide) -> GuideLine:
+    direction = command.direction if isinstance(command, AimGuide) else STRAIGHT
+    return GuideLine(command.x_mm, command.y_mm, direction)
 
 
 # ---------------------------------------------------------------- without a command
@@ -412,7 +428,7 @@ def script_for(command: RigCommand, board: Board) -> Script:
             return _connect(command, board)
         case HomeRig():
             return _home(command, board)
-        case MoveAcross():
+        case MoveAcross() | AimGuide():
             return _across(command, board)
         case MoveDepth() | MoveDepthHome():
             return _depth(command, board)
@@ -434,11 +450,11 @@ def why_not(command: RigCommand, board: Board) -> str | None:
     if not state.position_known:
         return "the rig's position isn't known: home it first"
     match command:
-        case MoveAcross(x_mm, y_mm):
+        case MoveAcross() | AimGuide():
             if not state.at_home and state.grip_closed:
                 return "not across while the grip is closed and the carriage isn't at its home"
-            return why_not_across(board.config, x_mm, y_mm)
+            return why_not_guide(board.config, _line_of(command))
         case MoveDepth(z_mm, _):
-            return why_not_depth(board.config, z_mm)
+            return why_not_so_deep(board.config, board.axes_mm, z_mm)
         case _:
             return None

@@ -46,7 +46,7 @@ class GrblSettings:
             raise GcodeError(6)
         if number == 20 and value and not self[22]:
             raise GcodeError(10)
-        if number in _FLAGS:
+        if number in _FLAGS and self._defaults[number] <= 1:
             value = 1.0 if value else 0.0
         elif number not in _WITH_DECIMALS:
             value = float(int(value))

@@ -35,6 +35,10 @@ class RigParameters:
     start_mm: tuple[float, ...] = (-60.0, -80.0, -5.0)  # machine, when the power first comes on
 
 
+OBLIQUE = RigParameters(start_mm=(-60.0, -80.0, -5.0, -70.0, -75.0))
+"""Two plates, X Y and A B, and the carriage Z behind them."""
+
+
 class RigMechanics:
     """What stands behind the rig's board.
 
@@ -198,6 +202,11 @@ class RigMechanics:
         """Where the carriage truly stands: x, y and tip depth z, rig frame."""
         x, y, z = self._load_mm[:3]
         return x + 100.0, y + 100.0, -20.0 - z
+
+    @property
+    def axes_mm(self) -> tuple[float, ...]:
+        """Where each axis's load truly stands, machine mm: X, Y, Z, and A, B on an oblique rig."""
+        return tuple(self._load_mm)
 
     @property
     def held(self) -> str | None:
