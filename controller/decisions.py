@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from controller import protocol
 from controller.events import OperatorDecided
-from controller.knowledge import BOOKED_AS, Knowledge
+from controller.knowledge import BOOKED_AS, Knowledge, NeedleStory
 
 KINDS: dict[str, str] = {
     "pause": "while working: rest at the next safe point",
@@ -23,48 +23,68 @@ KINDS: dict[str, str] = {
 }
 
 
-def decide(known: Knowledge, state: str, event: OperatorDecided) -> tuple[str | None, str]:
-    """Take a decision in: the trigger that it pulls, if any, and what was decided, in words."""
-    story = known.needles.get(event.needle or "")
+def possible(known: Knowledge, state: str) -> tuple[str, ...]:
+    """The kinds that a person may decide at this moment."""
     is_held = state == "HELD"
     is_resting = state in ("HELD", "PAUSED")
-    is_delivering = known.held_in == "DELIVERING_SEEDS"
+    may = {
+        "pause": state in protocol.WORKING,
+        "end_pause": state == "PAUSED",
+        "repeat_scan": state in protocol.SCANNED_IN,
+        "grant_attempts": is_held,
+        "abandon_needle": is_held and any(_may_be_abandoned(story) for story in known.needles.values()),
+        "seed_is": is_held and known.doubt is not None,
+        "change_cartridge": is_resting and known.held_in == "DELIVERING_SEEDS" and known.seated is not None,
+        "accept_seed_count": is_held and known.held_in == "AWAITING_SEED_SCAN",
+        "abort": is_resting,
+    }
+    return tuple(kind for kind in KINDS if may[kind])
+
+
+def decide(known: Knowledge, state: str, event: OperatorDecided) -> tuple[str | None, str]:
+    """Take a decision in: the trigger that it pulls, if any, and what was decided, in words."""
+    story, doubt = known.needles.get(event.needle or ""), known.doubt
     by = f"by {event.who}" + (f": {event.reason}" if event.reason else "")
+    refused = None, f"{event.kind} can't be decided here ({by})"
+    if event.kind not in possible(known, state):
+        return refused
     match event.kind:
-        case "pause" if state in protocol.WORKING:
+        case "pause":
             known.pause_wished = True
             return None, f"pause asked for {by}"
-        case "end_pause" if state == "PAUSED":
+        case "end_pause":
             return "pause_ended", f"pause ended {by}"
-        case "repeat_scan" if state in protocol.SCANNED_IN:
+        case "repeat_scan":
             known.scan_wished = True
             return None, f"another CT asked for {by}"
-        case "grant_attempts" if is_held and story is not None and event.count > 0:
+        case "grant_attempts" if story is not None and event.count > 0:
             story.attempts_granted += event.count
             return None, f"needle {event.needle}: {event.count} more attempts granted {by}"
-        case "abandon_needle" if (
-            is_held and story is not None and story.state not in ("delivered", "abandoned")
-        ):
-            if known.doubt is not None and known.doubt.needle == event.needle and not known.doubt.where:
+        case "abandon_needle" if story is not None and _may_be_abandoned(story):
+            if doubt is not None and doubt.needle == event.needle and not doubt.where:
                 return None, f"needle {event.needle} holds a seed in doubt: say first where it is ({by})"
-            abandon(known, event.needle or "", by)
+            abandon(known, story.plan.name, by)
             return None, f"needle {event.needle} abandoned {by}"
-        case "seed_is" if is_held and known.doubt is not None and event.where in BOOKED_AS:
-            known.doubt.where = event.where
+        case "seed_is" if doubt is not None and event.where in BOOKED_AS:
+            doubt.where = event.where
             known.delivery_changed = True
             if event.where == "needle":
-                abandon(known, known.doubt.needle, f"a seed is in it, told {by}")
-            return None, f"seed {known.doubt.seed} is in the {event.where}, told {by}"
-        case "change_cartridge" if is_resting and is_delivering and known.seated is not None:
+                abandon(known, doubt.needle, f"a seed is in it, told {by}")
+            return None, f"seed {doubt.seed} is in the {event.where}, told {by}"
+        case "change_cartridge":
             known.cartridge_to_change = known.delivery_changed = True
             return None, f"another cartridge before the next seed {by}"
-        case "accept_seed_count" if is_held and known.held_in == "AWAITING_SEED_SCAN" and event.count > 0:
+        case "accept_seed_count" if event.count > 0:
             known.seeds_accepted = event.count
             return None, f"{event.count} seeds in the CT accounted for {by}"
-        case "abort" if is_resting and event.reason:
+        case "abort" if event.reason:
             known.abort_by_hand = known.held_in == "ABORTING"
             return "abort_decided", f"aborted {by}"
-    return None, f"{event.kind} can't be decided here ({by})"
+    return refused
+
+
+def _may_be_abandoned(story: NeedleStory) -> bool:
+    return story.state not in ("delivered", "abandoned")
 
 
 def abandon(known: Knowledge, name: str, because: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controller import protocol
 from controller.commands import Command
+from controller.decisions import possible
 from controller.knowledge import Knowledge
 from controller.snapshot import NeedleStatus, Snapshot
 from controller.wording import in_words
@@ -40,4 +41,6 @@ def picture(
         waiting_for="" if pending is None else in_words(pending),
         virtual_time_s=now_ns / 1e9,
         message=known.held_because or known.message,
+        rests_in=known.held_in if state in ("HELD", "PAUSED") else "",
+        may_decide=possible(known, state),
     )

@@ -14,7 +14,7 @@ class NeedleStatus:
     Attributes:
         name, hole: as in the plan.
         is_reference: one of the 2-3 needles that are placed first.
-        state: ``planned``, ``at reference depth``, ``in place``, ``verified``, ``delivered``.
+        state: ``planned``, ``at reference depth``, ``in place``, ``verified``, ``delivered``, ``abandoned``.
         attempt: insertions and corrections so far.
         first_deviation: of the tip in the first scan that judged the needle at full depth (or, for a
             reference needle not yet there, at its reference depth); None before.
@@ -47,6 +47,8 @@ class Snapshot:
         waiting_for: what the procedure waits for, in words.
         virtual_time_s: time on the procedure's clock since its start.
         message: the last thing that happened, in words.
+        rests_in: held or paused, the state in which it rests and to which it goes back; else empty.
+        may_decide: kinds of ``OperatorDecided`` that a person may decide now (``decisions.KINDS``).
     """
 
     state: str
@@ -61,3 +63,5 @@ class Snapshot:
     waiting_for: str
     virtual_time_s: float
     message: str
+    rests_in: str = ""
+    may_decide: tuple[str, ...] = ()

@@ -344,6 +344,8 @@ def test_a_decision_out_of_place_changes_nothing() -> None:
     procedure.handle(CommandDone(asked.number, {}))
     assert procedure.state == "PAUSED"
     assert procedure.pending is None
+    shown = procedure.snapshot(0)
+    assert (shown.rests_in, shown.may_decide) == ("CHECKING_DEVICES", ("end_pause", "abort"))
     (after,) = procedure.handle(decided("end_pause"))
     assert procedure.state == "CHECKING_DEVICES"
     procedure.handle(CommandFailed(after.number, "stuck"))
