@@ -80,6 +80,8 @@ class Lane:
                 self._under_way.append((self._last_ns, piece))
 
     def take(self) -> bytes:
+        if not self._arrived:
+            return b""
         data = bytes(self._arrived)
         self._arrived.clear()
         return data
@@ -146,8 +148,12 @@ class Cable:
 
     def next_wake(self) -> int | None:
         self._collect()
-        due = [end.next_wake() for end in (self.down, self.device, self.up)]
-        return min([when for when in due if when is not None], default=None)
+        due_ns = self.device.next_wake()
+        for lane in (self.down, self.up):
+            lane_ns = lane.next_wake()
+            if lane_ns is not None and (due_ns is None or lane_ns < due_ns):
+                due_ns = lane_ns
+        return due_ns
 
     def wake(self, now_ns: int) -> None:
         """Deliver and wake all that is due until ``now_ns``, each at its own time."""
@@ -179,5 +185,7 @@ class Cable:
         self.up.wake(now_ns)
 
     def _collect(self) -> None:
-        self.up.receive(self.device.take(), self._now_ns)
+        data = self.device.take()
+        if data:
+            self.up.receive(data, self._now_ns)
         self.up.wake(self._now_ns)

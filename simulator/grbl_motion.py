@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from simulator.grbl_kind import GrblKind
 from simulator.grbl_parser import Axes
@@ -36,7 +37,7 @@ class Motion:
     shares: Axes
     profiles: tuple[Profile, ...]
 
-    @property
+    @cached_property
     def end_ns(self) -> int:
         return max(p.end_ns for p in self.profiles)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 NS_PER_S = 1_000_000_000
@@ -53,7 +54,7 @@ class Profile:
     start_ns: int
     phases: tuple[tuple[float, float, float], ...]
 
-    @property
+    @cached_property
     def end_ns(self) -> int:
         return self.start_ns + math.ceil(sum(phase[0] for phase in self.phases) * NS_PER_S)
 
