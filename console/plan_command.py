@@ -79,6 +79,11 @@ class _Number(click.FloatRange):
 @click.option(
     "--max-seeds", type=click.IntRange(1, 500), help="Seeds in stock.  [default: the site protocol's]"
 )
+@click.option(
+    "--allow-unverified",
+    is_flag=True,
+    help="Plan with a source whose data were compared with no publication.",
+)
 @click.option("--no-template", is_flag=True, help="Leave out template.stl, .3mf and .json.")
 @click.option("--no-bound", is_flag=True, help="Leave out the proof (10 to 30 s).")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
@@ -123,7 +128,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             bars.update(bar, description=what, completed=part)
 
         protocol = load_site_protocol(chosen["protocol"])
-        source = load_source(protocol.source_model)
+        source = load_source(protocol.source_model, allow_unverified=chosen["allow_unverified"])
         case = read_case(case_folder)
         margin_mm = protocol.margin_mm if chosen["margin_mm"] is None else chosen["margin_mm"]
         anatomy = build_anatomy(case, protocol, target=chosen["target"], margin_mm=margin_mm)

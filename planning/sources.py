@@ -90,7 +90,7 @@ def load_source(name: str = "6711", *, allow_unverified: bool = False) -> SeedSo
     if source.status != "verified" and not allow_unverified:
         raise AskedWrongly(
             f"source model '{name}' is unverified ({' '.join(source.traps)}); "
-            "plan with 6711, or allow unverified sources explicitly."
+            "plan with 6711, or say --allow-unverified."
         )
     return source
 

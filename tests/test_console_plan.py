@@ -103,3 +103,22 @@ def test_ctrl_c_leaves_what_was_there(
     new = out.parent / "new"
     assert main(["plan", str(case), "--out", str(new)]) == 130
     assert not new.exists()
+
+
+def test_an_unverified_source_is_planned_with_only_when_allowed(
+    case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from planning.site_protocol import FOLDER
+    from planning.sources import load_source, source_names
+
+    other = next(n for n in source_names() if load_source(n, allow_unverified=True).status != "verified")
+    text = (FOLDER / "general.toml").read_text(encoding="utf-8")
+    protocol = tmp_path / "site.toml"
+    protocol.write_text(text.replace('source_model = "6711"', f'source_model = "{other}"'), encoding="utf-8")
+    arguments = ["plan", str(case), "--out", str(tmp_path / "out"), "--protocol", str(protocol)]
+    assert main(arguments) == 2
+    assert "--allow-unverified" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    quick = ["--allow-unverified", "--no-bound", "--no-template", "--time-limit", "1"]
+    assert main([*arguments, *quick]) in (0, 4)
+    assert Plan.load(tmp_path / "out" / "plan.json").source_model == other
