@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from controller import protocol
+from controller import decisions, protocol
 
+_NOT_DRAWN = ("fault_seen", "procedure_resumed", "stop_pressed", "pause_reached", "pause_ended")
 PAGE = Path(__file__).with_name("PROTOCOL.md")
 
 
@@ -22,23 +23,31 @@ def render() -> str:
         "Source: Jiang et al. 2021, Front Oncol 11:645077.",
         "Rows of a trigger are tried from top to bottom; the first whose guards hold is taken.",
         "From every working state `fault_seen` leads to HELD and `stop_pressed` to STOPPED, and",
-        "`procedure_resumed` leads from HELD back (not drawn).",
+        "`pause_reached` to PAUSED; `procedure_resumed` and `pause_ended` lead back (not drawn).",
         "",
-        "**HELD is no end.** A person may grant further attempts (`OperatorDecided`), then take it back",
+        "**HELD is no end.** A person may decide (`OperatorDecided`, see the last table), then take it back",
         "(`ProcedureResumed`) to the state that it was held in: devices are connected and asked as after an",
         "interruption (HAZARDS.md), what was under way is done again or its outcome adopted, and where a CT led to",
-        "the hold another CT comes first. What the devices say while it is held is journaled and changes nothing.",
+        "the hold another CT comes first. What the devices say while it is held is journaled and changes nothing, but for",
+        "the outcome of a seed that was under way.",
         "",
         "```mermaid",
         "stateDiagram-v2",
         "    [*] --> READY",
     ]
     for row in protocol.TABLE:
-        if row.trigger in ("fault_seen", "procedure_resumed", "stop_pressed"):
+        if row.trigger in _NOT_DRAWN and row.destination in ("HELD", "STOPPED", "PAUSED", *protocol.WORKING):
             continue
         label = row.trigger + (f" [{' and '.join(map(_words, row.guards))}]" if row.guards else "")
         lines += [f"    {source} --> {row.destination}: {label}" for source in row.sources]
-    lines += ["    COMPLETED --> [*]", "```", "", "| state | how it is now |", "|---|---|"]
+    lines += [
+        "    COMPLETED --> [*]",
+        "    ABORTED --> [*]",
+        "```",
+        "",
+        "| state | how it is now |",
+        "|---|---|",
+    ]
     lines += [f"| `{name}` | {words} |" for name, words in protocol.STATES.items()]
     lines += ["", "| trigger | when |", "|---|---|"]
     lines += [f"| `{name}` | {words} |" for name, words in protocol.TRIGGERS.items()]
@@ -47,12 +56,19 @@ def render() -> str:
         sources = (
             "any working state"
             if row.sources[: len(protocol.WORKING)] == protocol.WORKING
-            else row.sources[0]
+            else ", ".join(row.sources)
         )
         if row.sources[len(protocol.WORKING) :]:
             sources += ", " + ", ".join(row.sources[len(protocol.WORKING) :])
         guards = ", ".join(map(_words, row.guards)) or "-"
         lines.append(f"| {row.trigger} | {sources} | {guards} | {row.destination} | {row.note} |")
+    lines += [
+        "",
+        "What a person may decide beside confirming (`OperatorDecided`; `decisions.py`). One that does not",
+    ]
+    lines += ["fit the moment changes nothing and is in the journal all the same.", ""]
+    lines += ["| decision | when, and what it does |", "|---|---|"]
+    lines += [f"| `{kind}` | {words} |" for kind, words in decisions.KINDS.items()]
     return "\n".join(lines) + "\n"
 
 
