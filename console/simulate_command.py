@@ -36,6 +36,13 @@ from planning.refusal import AskedWrongly
     help="Folder with the planning CT.  [default: the one PLAN was made on, noted beside it]",
 )
 @click.option("--device", type=click.Choice(["both", "rig", "applicator"]), default="both", show_default=True)
+@click.option(
+    "--rig-kind",
+    type=click.Choice(["coplanar", "oblique"]),
+    default="coplanar",
+    show_default=True,
+    help="oblique: five axes on grblHAL, in air, without a patient.",
+)
 @click.option("--tcp", is_flag=True, help="TCP ports on this machine instead of pseudo-terminals.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.1, 100))
 @click.option(
@@ -47,6 +54,7 @@ def simulate(
     plan: Path | None,
     case: Path | None,
     device: str,
+    rig_kind: str,
     tcp: bool,
     speed: float,
     faults: Path | None,
@@ -55,6 +63,10 @@ def simulate(
     """Check what was asked, and become the bench."""
     if plan is None and case is not None:
         raise AskedWrongly("--case needs --plan: the plan says where the rig stands in the patient.")
+    if plan is not None and rig_kind == "oblique":
+        raise AskedWrongly(
+            "--rig-kind oblique is a bench in air: no plan has oblique needles yet; leave --plan out."
+        )
     if plan is not None:
         from planning.case_link import case_of
         from planning.plan_folder import PLAN_FILE
@@ -75,6 +87,7 @@ def simulate(
         "speed": speed,
         "faults": None if faults is None else str(faults),
         "seed": seed,
+        "rig_kind": rig_kind,
         "case": None if case is None else str(case.resolve()),
         "patient_from_rig": pose,
     }

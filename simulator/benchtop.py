@@ -15,6 +15,7 @@ from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.cable import PERFECT, Cable
 from simulator.faults import DEVICE_HELP, FaultError, checked_words
 from simulator.grbl_firmware import GrblFirmware
+from simulator.grbl_kind import STOCK, GrblKind
 from simulator.nonvolatile import NonVolatile
 from simulator.physics import Template
 from simulator.power import Powered
@@ -39,10 +40,15 @@ class Benchtop:
     Args:
         seed: of chance.
         rig, applicator: mechanics made elsewhere (with a patient); None: of their own, in air.
+        kind: of the rig's board.
     """
 
     def __init__(
-        self, seed: int, rig: RigMechanics | None = None, applicator: ApplicatorMechanics | None = None
+        self,
+        seed: int,
+        rig: RigMechanics | None = None,
+        applicator: ApplicatorMechanics | None = None,
+        kind: GrblKind = STOCK,
     ) -> None:
         def chance(purpose: int) -> np.random.Generator:
             return np.random.default_rng([seed, purpose])
@@ -52,7 +58,7 @@ class Benchtop:
         self.applicator_mechanics = applicator or ApplicatorMechanics(chance(3), template)
         rig_store, applicator_store = NonVolatile(), NonVolatile()
         self._rig = Powered(
-            lambda now_ns: GrblFirmware(self.rig_mechanics, rig_store, chance(2), start_ns=now_ns)
+            lambda now_ns: GrblFirmware(self.rig_mechanics, rig_store, chance(2), start_ns=now_ns, kind=kind)
         )
         self._applicator = Powered(
             lambda now_ns: ApplicatorFirmware(self.applicator_mechanics, applicator_store, start_ns=now_ns)

@@ -1,8 +1,8 @@
 """A bench that stands alone: ``python -m simulator.standalone SPEC``, as ``seedguide simulate`` starts it.
 
 SPEC is a JSON object: ``link`` (folder of the doors and of ``scans``), ``devices``, ``tcp``, ``speed``, ``faults``
-(a file or null), ``seed``, and ``case`` with ``patient_from_rig`` (both null: nobody lies on the
-couch). SIGINT and SIGTERM end it.
+(a file or null), ``seed``, ``rig_kind`` (coplanar, oblique), and ``case`` with ``patient_from_rig`` (both null:
+nobody lies on the couch). SIGINT and SIGTERM end it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simulator.applicator_board import ApplicatorIdentity
 from simulator.bench import hands_of
 from simulator.benchtop import Benchtop
@@ -19,8 +21,11 @@ from simulator.caretaker import Caretaker
 from simulator.doors import Door, PseudoTerminal, TcpPort, serve
 from simulator.error_population import ErrorPopulation
 from simulator.faults import FaultError, read_faults
+from simulator.grbl_kind import OBLIQUE
 from simulator.patient import Patient
 from simulator.requests import RequestFolder
+from simulator.rig_mechanics import OBLIQUE as FIVE_AXES
+from simulator.rig_mechanics import RigMechanics
 from simulator.theatre import Theatre
 from simulator.world import World
 
@@ -43,6 +48,10 @@ def main(spec: dict[str, Any]) -> None:
     if spec["case"] is not None:
         theatre = World(Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(), seed).theatre
         bench = Benchtop(seed, theatre.rig, theatre.applicator)
+    elif spec["rig_kind"] == "oblique":
+        air = RigMechanics(np.random.default_rng([seed, 1]), parameters=FIVE_AXES)
+        bench = Benchtop(seed, air, kind=OBLIQUE)
+        theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
     else:
         bench = Benchtop(seed)
 

@@ -13,8 +13,11 @@ import pytest
 from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.benchtop import HELP, Benchtop, Plug
 from simulator.faults import FaultError
+from simulator.grbl_kind import OBLIQUE
 from simulator.physics import ImpossibleMotionError, Template
 from simulator.requests import RequestFolder
+from simulator.rig_mechanics import OBLIQUE as FIVE_AXES
+from simulator.rig_mechanics import RigMechanics
 from simulator.theatre import Theatre
 
 ARGUMENTS = {"DEVICE": "rig", "AXIS": "z", "MM": "0.5", "SHARE": "0.01", "N": "-1", "MS": "20"}
@@ -145,3 +148,11 @@ def test_people_see_what_they_have_done_before() -> None:
     out = {"do": "remove_cartridge", "returned": 3}
     assert [theatre.handle(out)["done"] for _ in range(2)] == [True, True]
     assert not theatre.handle({"do": "lay_patient", "case": "nowhere", "patient_from_rig": [[1.0]]})["done"]
+
+
+def test_a_bench_may_have_an_oblique_rig() -> None:
+    air = RigMechanics(np.random.default_rng(1), parameters=FIVE_AXES)
+    bench = Benchtop(1, air, kind=OBLIQUE)
+    bench.cables["rig"].receive(b"$I\n", 0)
+    bench.cables["rig"].wake(1_000_000)
+    assert b"[AXS:5:XYZAB]" in bench.cables["rig"].take()
