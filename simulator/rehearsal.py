@@ -24,6 +24,7 @@ from controller.advice import what_to_do
 from controller.aftermath import ScanAnalyst, Stopwatch, count_in_journal, post_plan, rounds_of, scan_range_mm
 from controller.answers import Answers
 from controller.commands import APPLICATOR_COMMANDS, RIG_COMMANDS, AskOperator, RequestScan
+from controller.door import Door, stop_or_note
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.journal import Journal, Record
 from controller.knowledge import ProcedureSettings
@@ -376,6 +377,9 @@ def _set_up(
         stack.callback(wire.close)
         recorder = wire.recorder
     journal = Journal(options.out / "journal.sqlite")
+    door = Door(options.out, is_simulated=True)
+    stack.callback(door.close)
+    journal.listener = door.recorded
     settings = ProcedureSettings(max_attempts=options.max_attempts, cartridge_capacity=CARTRIDGE_CAPACITY)
     journal.append(
         0,
@@ -405,7 +409,7 @@ def _set_up(
             "rig": (rig, Port(str(folder / "rig"))),
             "applicator": (applicator, Port(str(folder / "applicator"))),
         }
-        transport = PortTransport(ends, speed=options.speed or 1.0)
+        transport = PortTransport(ends, speed=options.speed or 1.0, bells=(door.fileno(),))
         stack.callback(transport.close)
     else:
         world = World(options.case, plan.patient_from_rig, population, options.seed)
@@ -413,7 +417,7 @@ def _set_up(
         if faults:
             bench = Benchtop(options.seed, world.rig_mechanics, world.applicator_mechanics)
             director = Director(faults, on_bench(bench))
-            journal.listener = told_by_journal(director)
+            journal.listener = told_by_journal(director, door.recorded)
             cables = bench.cables
             transport = VirtualTransport(
                 (rig, cables["rig"]), (applicator, cables["applicator"]), director=director
@@ -424,7 +428,12 @@ def _set_up(
     people = AutomaticOperator(hands)
 
     def told(snapshot: Snapshot) -> None:
+        door.show(snapshot)
         listener(Progress(snapshot.state.lower(), snapshot.message, snapshot))
+
+    def stop_pressed() -> str | None:
+        who = None if director is None else director.stop_pressed()
+        return who if who is not None else stop_or_note(door, journal, transport.now_ns)
 
     session = Session(
         procedure,
@@ -436,7 +445,7 @@ def _set_up(
         scanner=scanner if director is None else FaultyScanner(scanner, director),
         listener=told,
         aside=Aside() if options.door == "ports" else None,
-        stop_pressed=(lambda: None) if director is None else director.stop_pressed,
+        stop_pressed=stop_pressed,
     )
     return session, scanner, hands, director
 
@@ -467,9 +476,16 @@ COMMAND_NAMES = frozenset(
 )
 
 
-def told_by_journal(director: Director) -> Callable[[Record], None]:
+def told_by_journal(
+    director: Director, others: Callable[[Record], None] = lambda _record: None
+) -> Callable[[Record], None]:
     """How the director hears of states and commands: each record, before its bytes leave."""
-    return lambda record: director.told(record.kind, record.body, record.t_ns)
+
+    def told(record: Record) -> None:
+        others(record)
+        director.told(record.kind, record.body, record.t_ns)
+
+    return told
 
 
 def faults_told(session: Session, director: Director | None) -> tuple[str, ...]:

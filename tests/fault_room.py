@@ -37,7 +37,8 @@ UNSURE_MM = 0.8
 COASTS_MM = 3.0
 """From a hold to rest: half a second of silence at 5 mm/s (the watchdog's), or one step of 1 mm in tissue."""
 GRBL_ENDS_S = 60.0
-"""Stock Grbl has no watchdog: without its cable it ends the line it has (in tissue: 1 mm), homing at the longest."""
+"""Stock Grbl has no watchdog: a stop that is lost in a silent cable leaves it the line it has (in tissue: 1 mm); homing
+takes longest."""
 MOST_WAITS = 150_000
 """A procedure here takes some thousand; more means that nobody gets anywhere any more."""
 
@@ -149,7 +150,8 @@ def play(plan: Plan, faults: list[Fault], seed: int) -> Played:
     if not played.violations:
         played.violations += _counted(room)
         played.violations += _in_place(room)
-        played.violations += _at_rest(room, wires)
+        is_silent = "doesn't say" in played.reason or room.bench.cables["rig"].down.is_cut
+        played.violations += _at_rest(room, wires, is_led=not is_silent)
         played.violations += _said(room)
     room.journal._db.close()
     return played
@@ -205,8 +207,10 @@ def _in_place(room: FaultRoom) -> list[str]:
     wrong = []
     waiting = {needle.name: list(needle.seeds) for needle in room.plan.needles}
     seeds = room.tissue.seeds
-    if "DOUBLE" in room.procedure.known.held_because:
-        seeds = seeds[:-1]  # the second seed of one stroke is told as doubt
+    if _doubt_is_told(room):
+        seeds = seeds[
+            : len(room.procedure.known.seeds_delivered)
+        ]  # those of the last stroke are told as doubt
     for needle, at in seeds:
         places = [np.asarray(seed.centre_mm) for seed in waiting[needle]]
         if not places:
@@ -219,10 +223,9 @@ def _in_place(room: FaultRoom) -> list[str]:
     return wrong
 
 
-def _at_rest(room: FaultRoom, wires: CountedTransport) -> list[str]:
+def _at_rest(room: FaultRoom, wires: CountedTransport, *, is_led: bool) -> list[str]:
     """Axes stopped, nothing armed, nothing retracted on its own."""
     rig, applicator = room.bench.rig, room.bench.applicator
-    is_led = not room.bench.cables["rig"].down.is_cut
     wires.live_on(3.0 if is_led else GRBL_ENDS_S)
     before = _places(room, wires)
     wires.live_on(5.0)

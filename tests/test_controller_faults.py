@@ -49,3 +49,12 @@ def test_a_needle_is_not_left_moving_when_nobody_leads_it() -> None:
     outcome = play(PLAN, [Fault("unplug applicator", at_command="RetractNeedle", after_s=0.3)], seed=1)
     assert (outcome.state, outcome.violations) == ("HELD", [])
     assert "applicator" in outcome.reason
+
+
+def test_a_cable_that_falls_silent_in_a_stroke_leaves_the_seed_in_doubt_and_says_so() -> None:
+    """Found by the campaign: the hold told of a silent link and not of the seed that may have fallen."""
+    outcome = play(
+        PLAN, [Fault("silence applicator", at_command="DropSeed", nth=2, after_s=0.3, for_s=9.0)], seed=1
+    )
+    assert (outcome.state, outcome.violations) == ("HELD", [])
+    assert "seed 2 is in doubt" in outcome.reason
