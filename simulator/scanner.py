@@ -101,7 +101,8 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
         return request.template.drawn_on(hu, rig_from_gantry, gantry.pixel_mm, w_mm, thickness_mm, kernel_mm)
 
     rows, columns = _field(gantry, request.field_mm)
-    phase = float(np.random.default_rng([request.seed, request.number]).uniform(0.0, 2.0 * np.pi))
+    lungs = np.random.default_rng([request.seed, request.number])
+    phase = float(lungs.uniform(0.0, 2.0 * np.pi))
 
     def swing(w_mm: float) -> float:
         turns = w_mm / (COUCH_MM_S * BREATH_S)
