@@ -25,6 +25,7 @@ from controller.recovery import DeviceReport, compare, confirm, look, serve_link
 from controller.replay import replay
 from controller.session import Operator, Scanner, Session
 from controller.snapshot import Snapshot
+from controller.urgency import precedence
 from drivers.applicator import ApplicatorDriver
 from drivers.record import Recorder, applicator_driver, rig_driver
 from drivers.rig import RigDriver
@@ -215,6 +216,7 @@ class Undertaking:
             ends, within_s=within_s, told=around.told, given_up=lambda: around.stop_pressed() is not None
         )
         with ExitStack() as keep:
+            keep.enter_context(precedence())
             rig = rig_driver(devices.rig, around.recorder)
             applicator = applicator_driver(devices.applicator, around.new_session_id(), around.recorder)
             drivers: dict[str, Any] = {"rig": rig, "applicator": applicator}

@@ -6,6 +6,8 @@ Knows the operating system's schedulers. Does not know devices. Nothing fails wh
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 NICER = -10
 
@@ -30,3 +32,19 @@ def raise_priority() -> str:
         else:
             return f"nice value {NICER}"
     return "no precedence (not allowed; see ulimit -r and -e)"
+
+
+@contextmanager
+def precedence() -> Iterator[str]:
+    """``raise_priority`` for as long as devices are led from this thread; then as it was."""
+    has_schedulers = hasattr(os, "sched_setscheduler")
+    before = (os.sched_getscheduler(0), os.sched_getparam(0)) if has_schedulers else None
+    nice = os.getpriority(os.PRIO_PROCESS, 0) if hasattr(os, "getpriority") else None
+    try:
+        yield raise_priority()
+    finally:
+        with suppress(OSError):
+            if before is not None:
+                os.sched_setscheduler(0, *before)
+            if nice is not None:
+                os.setpriority(os.PRIO_PROCESS, 0, nice)

@@ -33,3 +33,10 @@ def test_children_do_not_inherit_real_time(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "sched_setscheduler", lambda _pid, policy, _param: asked.append(policy))
     assert "real-time" in urgency.raise_priority()
     assert asked == [os.SCHED_RR | os.SCHED_RESET_ON_FORK]
+
+
+def test_precedence_is_given_back() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)
+    with urgency.precedence() as given:
+        assert given
+    assert (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0)) == before
