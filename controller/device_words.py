@@ -107,7 +107,7 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
                 )
             case a.SeedInDoubt() if number is not None:
                 seed = pending.seed if isinstance(pending, c.DropSeed) else event.number
-                why = f"seed {seed} is in doubt: count the seeds and look at a CT; when resumed, the applicator is asked"
+                why = f"seed {seed} is in doubt: count the seeds, look at a CT; when resumed, the applicator is asked"
                 told.append(CommandFailed(number, f"applicator: {event.sentence}; {why}"))
             case a.ApplicatorRefused() | a.ApplicatorFailed() if number is not None:
                 told.append(CommandFailed(number, f"applicator: {event.sentence}"))
