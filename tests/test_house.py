@@ -35,7 +35,7 @@ OUTSIDE_WORLD = {
     "selectors",
 }
 MAY_TOUCH_IT = {
-    "controller/door.py": {"time", "socket", "threading", "selectors", "secrets"},  # consoles are other processes
+    "controller/door.py": {"time", "socket", "threading", "selectors", "secrets"},  # other processes
     "console/door_client.py": {"socket"},  # the other end of it
     "controller/ports.py": {"time", "threading"},  # real devices live in real time
     "simulator/doors.py": {"time", "socket", "threading", "selectors"},
