@@ -216,7 +216,11 @@ class Implanter:
 
     def check(self) -> None:
         """Every seed in one place, counted there once, and told to the host as it is."""
-        ledger = self._ledger()
+        for _ in range(5):  # the link may have been lost with the last bad bytes: connect and ask again
+            if not self.wire.driver.state.linked:
+                self._ask(Connect())
+            if (ledger := self._ledger()) is not None:
+                break
         assert ledger is not None
         mechanics = self.mechanics
         assert sorted(self.outcomes) == list(range(1, self.seeds + 1))
