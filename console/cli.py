@@ -30,6 +30,7 @@ from console.run_command import run
 from console.scans_command import scans
 from console.simulate_command import simulate
 from console.template_command import template
+from console.watch_command import stop, watch
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ seedguide.add_command(run)
 seedguide.add_command(resume)
 seedguide.add_command(console)
 seedguide.add_command(console_user)
+seedguide.add_command(watch)
+seedguide.add_command(stop)
 seedguide.add_command(journal)
 seedguide.add_command(verify_journal)
 
