@@ -10,7 +10,8 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,12 @@ from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
     from console.output_folder import OutputFolder
+    from controller.result import Progress
     from simulator.rehearsal import RehearsalOptions
 
 _NOTICE = "Research and training software, not a medical device, not for clinical use."
+_CONSOLE_SPEED = 10.0
+"""Times faster than life that simulated devices move while people confirm at a page."""
 _BY_PROTOCOL = "[default: the site protocol's]"
 _EXIT_STATUSES = """\b
 Exit status:
@@ -112,12 +116,23 @@ def seedguide() -> None:
 @click.option(
     "--record", metavar="FILE", type=click.Path(path_type=Path), help="Both wires' bytes, into a new file."
 )
+@click.option(
+    "--console",
+    "with_console",
+    is_flag=True,
+    help="People confirm each step on a web page; its address is printed. Devices as with --door ports.",
+)
+@click.option(
+    "--console-port", default=8100, show_default=True, type=click.IntRange(0, 65535), help="0: any."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:
     """Take the folder, play the procedure, and give the folder back if the input was bad."""
     from console.output_folder import OutputFolder
 
+    if chosen["with_console"]:
+        chosen |= {"door": "ports", "speed": chosen["speed"] or _CONSOLE_SPEED}
     if chosen["speed"] is not None and chosen["door"] != "ports":
         raise AskedWrongly("--speed needs --door ports: in-process the clock is virtual.")
     if not case.is_dir():
@@ -142,6 +157,7 @@ def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any)
 
 
 def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, Any]) -> int:
+    from console.console_process import ConsoleProcess
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
@@ -151,8 +167,14 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     from simulator.rehearsal import rehearse as play
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
-    with ProcedureView(screen, quiet=quiet) as view:
-        result = play(_options(case, folder.path, chosen), view)
+    with ExitStack() as stack:
+        view = stack.enter_context(ProcedureView(screen, quiet=quiet))
+        listener: Callable[[Progress], None] = view
+        if chosen["with_console"]:
+            page = ConsoleProcess(folder.path, chosen["console_port"], lambda line: screen.print(line))
+            stack.callback(page.end)
+            listener = page.begun_with(view)
+        result = play(_options(case, folder.path, chosen), listener)
         goals = judge(result)
         started_s = time.perf_counter()
         report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
@@ -166,7 +188,9 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
 def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     from simulator.rehearsal import RehearsalOptions
 
-    return RehearsalOptions(case=case, out=out, **chosen)
+    known = {name: value for name, value in chosen.items() if name not in ("with_console", "console_port")}
+    operator = "door" if chosen["with_console"] else "auto"
+    return RehearsalOptions(case=case, out=out, operator=operator, **known)
 
 
 seedguide.add_command(scans)

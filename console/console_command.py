@@ -33,7 +33,7 @@ from planning.refusal import AskedWrongly
 @click.option(
     "--speed", type=click.FloatRange(0.1, 10_000), help="Play an ended run again so fast; else at once."
 )
-def console(run: Path, case: Path, host: str, port: int, **chosen: Any) -> int:
+def console(run: Path, case: Path | None, host: str, port: int, **chosen: Any) -> int:
     """Check the address, read the run, serve."""
     import asyncio
 

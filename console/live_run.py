@@ -19,6 +19,7 @@ from planning.refusal import AskedWrongly
 _FOLLOWER = "web console"
 _AGAIN_S = 0.5
 _LOOK_S = 0.25
+_ENDED = frozenset({"COMPLETED", "STOPPED", "ABORTED"})
 TWO_PERSONS = frozenset({"patient", "plan"})
 """Items of the time-out that two people confirm: who the patient is, and which plan."""
 
@@ -48,11 +49,14 @@ class LiveRun:
         self.is_simulated = False
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="door follower")
+
+    def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
         self._is_closing.set()
-        self._thread.join(2.0)
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
 
     # --- web_app.Door -----------------------------------------------------------------------------------
 
@@ -60,7 +64,9 @@ class LiveRun:
         return self._state
 
     def age_s(self) -> float:
-        return self._clock() - self._last_s
+        """0 when the procedure has ended: there is nothing newer to be heard."""
+        is_ended = self._state is not None and self._state["snapshot"]["state"] in _ENDED
+        return 0.0 if is_ended else self._clock() - self._last_s
 
     async def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> str | None:
         def say(client: DoorClient) -> str | None:

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import uvicorn
 
+from console.door_client import ADDRESS_FILE
+from console.live_run import LiveRun
 from console.news import News
 from console.played_run import PlayedRun
 from console.scene import Scene
 from console.web_app import WebConsole
 from console.web_login import Logins, People
-from controller.journal import read_journal
+from controller.journal import Record, read_journal
+from controller.order import JOURNAL_FILE, ORDER_FILE, PLAN_FILE, read_order
+from planning.case_link import case_of
 from planning.refusal import AskedWrongly
 
 _LOOK_S = 0.05
@@ -23,7 +27,7 @@ _LOOK_S = 0.05
 
 async def serve(
     run: Path,
-    case: Path,
+    case: Path | None,
     host: str,
     port: int,
     *,
@@ -38,15 +42,28 @@ async def serve(
     Raises:
         AskedWrongly: no run there, another patient's case, an address that is taken.
     """
-    if not (run / "journal.sqlite").is_file():
-        raise AskedWrongly(f"{run}: no procedure has been here (no journal.sqlite).")
-    scene = Scene.load(run / "plan.json", case)
-    door = PlayedRun(list(read_journal(run / "journal.sqlite")), scene.plan, speed, time.monotonic)
+    is_live = (run / ADDRESS_FILE).is_file()
+    if not is_live and not (run / JOURNAL_FILE).is_file():
+        raise AskedWrongly(f"{run}: no procedure has been here (no {JOURNAL_FILE}).")
+    scene = Scene.load(run / PLAN_FILE, case_of_run(run) if case is None else case)
     listening = _listen(host, port)
     port = int(listening.getsockname()[1])
     scheme = "http" if cert is None else "https"
     shown = f"[{host}]" if ":" in host else host
     names = {shown, "localhost"} if shown in ("127.0.0.1", "[::1]") else {shown}
+    door: LiveRun | PlayedRun
+    loop = asyncio.get_running_loop()
+    if is_live:
+
+        def heard(record: Record) -> None:
+            loop.call_soon_threadsafe(console.heard, [record])
+
+        def changed() -> None:
+            loop.call_soon_threadsafe(console.changed)
+
+        door = LiveRun(run, heard, changed, time.monotonic)
+    else:
+        door = PlayedRun(list(read_journal(run / JOURNAL_FILE)), scene.plan, speed, time.monotonic)
     console = WebConsole(
         scene,
         News(scene.plan),
@@ -56,6 +73,11 @@ async def serve(
         frozenset(f"{scheme}://{name}:{port}" for name in names),
         is_secure=cert is not None,
     )
+    feeding = None
+    if isinstance(door, LiveRun):
+        door.start()
+    else:
+        feeding = asyncio.ensure_future(_play(door, console))
     config = uvicorn.Config(
         console.app(),
         log_level="warning",
@@ -67,11 +89,20 @@ async def serve(
     )
     server = uvicorn.Server(config)
     told(f"console: {scheme}://{shown}:{port}/  (Ctrl-C ends it; the procedure goes on)")
-    feeding = asyncio.ensure_future(_play(door, console))
     try:
         await server.serve(sockets=[listening])
     finally:
-        feeding.cancel()
+        if feeding is not None:
+            feeding.cancel()
+        if isinstance(door, LiveRun):
+            door.close()
+
+
+def case_of_run(run: Path) -> Path:
+    """The patient's folder that a run was made on: in its order, or noted beside its plan."""
+    if (run / ORDER_FILE).is_file():
+        return Path(read_order(run)[0].case)
+    return case_of(run / PLAN_FILE)
 
 
 async def _play(door: PlayedRun, console: WebConsole) -> None:

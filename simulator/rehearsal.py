@@ -24,7 +24,7 @@ from controller.advice import what_to_do
 from controller.aftermath import ScanAnalyst, Stopwatch, count_in_journal, post_plan, rounds_of, scan_range_mm
 from controller.answers import Answers
 from controller.commands import APPLICATOR_COMMANDS, RIG_COMMANDS, AskOperator, RequestScan
-from controller.door import Door, stop_or_note
+from controller.door import Door, DoorOperator, stop_or_note
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.journal import Journal, Record
 from controller.knowledge import ProcedureSettings
@@ -42,6 +42,7 @@ from drivers.port import Port
 from drivers.record import Recorder, applicator_driver, rig_driver
 from drivers.rig import RigDriver
 from planning.anatomy import Anatomy, build_anatomy
+from planning.case_link import note_case
 from planning.dicom import Case, read_case
 from planning.plan import Plan, rounded_point
 from planning.plan_folder import insertion_day, write_plan_folder
@@ -86,6 +87,8 @@ class RehearsalOptions:
     population: ErrorPopulation | None = None
     faults: Path | None = None
     record: Path | None = None
+    operator: str = "auto"
+    """``auto``, or ``door``: people at consoles confirm, simulated hands do what they confirmed (``door="ports"``)."""
 
 
 class VirtualTransport:
@@ -318,6 +321,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     with watch.timed("write the plan"):
         listener(Progress("plan", "Writing plan and RT objects"))
         write_plan_folder(options.out, case, anatomy, planned)
+        note_case(options.out, options.case)
     with watch.timed("procedure"), ExitStack() as stack:
         session, scanner, hands, director = _set_up(
             options, case, anatomy, planned.plan, watch, listener, stack, faults
@@ -425,7 +429,8 @@ def _set_up(
         else:
             transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
     scanner = SimulatedScanner(hands, case, anatomy, plan, options, watch.timed)
-    people = AutomaticOperator(hands)
+    automatic = AutomaticOperator(hands)
+    people: Operator = DoorOperator(door, automatic.answer) if options.operator == "door" else automatic
 
     def told(snapshot: Snapshot) -> None:
         door.show(snapshot)

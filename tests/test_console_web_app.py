@@ -306,7 +306,9 @@ def test_the_page_asks_nobody_but_this_server() -> None:
 def test_both_languages_have_every_text() -> None:
     web = Path(__file__).parents[1] / "console" / "web"
     english, chinese = (json.loads((web / "messages" / f"{n}.json").read_text()) for n in ("en", "zh"))
-    own = {key for key in chinese if key.startswith(("state ", "needle ", "ask "))}  # English is the controller's own
+    own = {
+        key for key in chinese if key.startswith(("state ", "needle ", "ask "))
+    }  # English is the controller's own
     assert english.keys() == chinese.keys() - own
     assert {f"state {name}" for name in STATES} <= own, "every state of the protocol has its words"
     assert all(english.values())
