@@ -171,7 +171,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
         view = stack.enter_context(ProcedureView(screen, quiet=quiet))
         listener: Callable[[Progress], None] = view
         if chosen["with_console"]:
-            page = ConsoleProcess(folder.path, chosen["console_port"], lambda line: screen.print(line))
+            page = ConsoleProcess(folder.path, chosen["console_port"], _say_aloud)
             stack.callback(page.end)
             listener = page.begun_with(view)
         result = play(_options(case, folder.path, chosen), listener)
@@ -240,6 +240,10 @@ def _logged(problem: Exception, folder: OutputFolder) -> str:
 
 def _one_line(problem: object) -> str:
     return " ".join(str(problem).split())
+
+
+def _say_aloud(line: str) -> None:
+    print(line, flush=True)
 
 
 def _say(words: str) -> None:

@@ -19,7 +19,7 @@ from planning.refusal import AskedWrongly
 )
 @click.option("--procedure", "run", required=True, metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--case", required=True, metavar="CASE", type=click.Path(path_type=Path), help="The planning CT."
+    "--case", metavar="CASE", type=click.Path(path_type=Path), help="The planning CT, if it has moved."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="IP address to listen at.")
 @click.option(
