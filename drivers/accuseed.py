@@ -22,6 +22,7 @@ from drivers.accuseed_packet import (
     PacketSplitter,
     encode,
 )
+from drivers.depth_check import ENCODER_TOLERANCE_MM
 
 BAUD = 19_200
 ANSWER_NS = 300_000_000
@@ -37,17 +38,22 @@ class AccuSeedConfig:
         counts_per_mm: how far the counts go per mm of depth; negative where they fall with depth. No default: it
             depends on the gear.
         serial: the one encoder wanted; None takes any.
+        tolerance_mm: how far its reading may be from the depth commanded; assumed.
         port: how the port is called in messages.
 
     Raises:
-        ValueError: zero, not finite, or so large that 200 mm do not fit the device's 16 bits.
+        ValueError: tolerance not above 0; counts zero, not finite, or so large that 200 mm do not fit the
+            device's 16 bits.
     """
 
     counts_per_mm: float
     serial: int | None = None
+    tolerance_mm: float = ENCODER_TOLERANCE_MM
     port: str = "depth encoder"
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance_mm) and self.tolerance_mm > 0):
+            raise ValueError("the encoder's tolerance must be a length above 0 mm")
         if not (math.isfinite(self.counts_per_mm) and self.counts_per_mm):
             raise ValueError("the encoder's counts per mm must be a number other than 0")
         if abs(self.counts_per_mm) * TRAVEL_MM > 32767:
@@ -126,6 +132,11 @@ class AccuSeedDriver:
     def read(self, now_ns: int) -> None:
         """Where the carriage is."""
         self._begin([POSITION], now_ns)
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more; one that still comes is acknowledged and taken for nothing."""
+        self._questions.clear()
+        self._events.clear()
 
     def reference(self, depth_mm: float) -> None:
         """The last reading was at this depth. ValueError where there is none."""

@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from drivers import applicator_language, rig_language
+from drivers.accuseed import AccuSeedConfig
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
-from drivers.rig import RigDriver
+from drivers.rig import EncoderEnd, RigDriver
 
 FORM = 1
+ENCODER = "depth encoder"
+"""Link of the encoder's bytes; the driver at that port is the rig's."""
 HEAD = json.dumps({"seedguide_wire": FORM})
 
 
@@ -46,10 +49,11 @@ class Recorder:
 class RecordedRig(RigDriver):
     """The rig's driver, writing down what happens to it."""
 
-    def __init__(self, config: RigConfig, recorder: Recorder) -> None:
-        super().__init__(config)
+    def __init__(self, config: RigConfig, recorder: Recorder, encoder: AccuSeedConfig | None = None) -> None:
+        super().__init__(config, encoder)
         self._recorder = recorder
-        recorder.add("rig", "driver", 0, config=asdict(config))
+        beside = {} if encoder is None else {"encoder": asdict(encoder)}
+        recorder.add("rig", "driver", 0, config=asdict(config), **beside)
 
     def start(self, command: rig_language.RigCommand, now_ns: int) -> None:
         self._recorder.add("rig", "start", now_ns, command=_said(command))
@@ -68,6 +72,17 @@ class RecordedRig(RigDriver):
         data = super().take()
         if data:
             self._recorder.add("rig", "out", bytes=data.decode("latin-1"))
+        return data
+
+    def receive_from_encoder(self, data: bytes, now_ns: int) -> None:
+        if data:
+            self._recorder.add(ENCODER, "in", now_ns, bytes=data.decode("latin-1"))
+        super().receive_from_encoder(data, now_ns)
+
+    def take_for_encoder(self) -> bytes:
+        data = super().take_for_encoder()
+        if data:
+            self._recorder.add(ENCODER, "out", bytes=data.decode("latin-1"))
         return data
 
     def next_wake(self) -> int | None:
@@ -111,9 +126,13 @@ class RecordedApplicator(ApplicatorDriver):
         super().wake(now_ns)
 
 
-def rig_driver(config: RigConfig, recorder: Recorder | None) -> RigDriver:
-    """Recorded where there is somebody to write."""
-    return RigDriver(config) if recorder is None else RecordedRig(config, recorder)
+def rig_driver(
+    config: RigConfig, recorder: Recorder | None, encoder: AccuSeedConfig | None = None
+) -> RigDriver:
+    """Recorded where there is somebody to write; ``encoder``: of the depth encoder on its carriage, if any."""
+    if recorder is None:
+        return RigDriver(config, encoder)
+    return RecordedRig(config, recorder, encoder)
 
 
 def applicator_driver(
@@ -148,30 +167,33 @@ def replay(lines: Iterable[str]) -> Difference | None:
         ValueError: not a recording, or a line that can't be read or done; names the line.
     """
     drivers: dict[str, RigDriver | ApplicatorDriver] = {}
+    ends: dict[str, RigDriver | ApplicatorDriver | EncoderEnd] = {}
     number = 1
     for number, record in _records(lines):
         try:
             link, what = record["link"], record["what"]
             if what == "driver":
-                drivers[link] = _driver(link, record)
+                ends[link] = drivers[link] = driver = _driver(link, record)
+                if isinstance(driver, RigDriver):
+                    ends[ENCODER] = driver.encoder_end
                 continue
-            driver, now_ns = drivers[link], record["t_ns"]
+            end, now_ns = ends[link], record["t_ns"]
             if what == "out":
-                recorded, now_sent = record["bytes"].encode("latin-1"), driver.take()
+                recorded, now_sent = record["bytes"].encode("latin-1"), end.take()
                 if recorded != now_sent:
                     return Difference(number, link, recorded, now_sent)
             elif what == "in":
-                driver.receive(record["bytes"].encode("latin-1"), now_ns)
+                end.receive(record["bytes"].encode("latin-1"), now_ns)
             elif what == "start":
-                driver.start(_command(link, record["command"]), now_ns)
+                drivers[link].start(_command(link, record["command"]), now_ns)
             elif what in ("wake", "stop"):
-                getattr(driver, what)(now_ns)
+                getattr(drivers[link], what)(now_ns)
             else:
                 raise ValueError(f"'{what}' is unknown")
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise ValueError(f"line {number}: can't be done ({problem})") from problem
-    for link, driver in drivers.items():
-        if left := driver.take():
+    for link, end in ends.items():
+        if left := end.take():
             return Difference(number + 1, link, b"", left)
     return None
 
@@ -207,4 +229,5 @@ def _driver(link: str, record: dict[str, Any]) -> RigDriver | ApplicatorDriver:
     for name in ("depth_mm", "versions"):
         config[name] = tuple(config[name])
     config["settings"] = {int(key): value for key, value in config["settings"].items()}
-    return RigDriver(RigConfig(**config))
+    beside = record.get("encoder")
+    return RigDriver(RigConfig(**config), None if beside is None else AccuSeedConfig(**beside))

@@ -5,7 +5,8 @@ reset). Does not know: whether a command is wise (the controller's interlocks), 
 
 No I/O and no clock: the four verbs ``receive``, ``take``, ``next_wake``, ``wake``; time is an integer in ns.
 One line is in flight; a line is never sent twice; the position counts as unknown after any reset, alarm or lost
-link, until homed again.
+link, until homed again. A depth encoder on the carriage, where one is fitted, is a second port of the same rig
+(``encoder_end``): each motion of the carriage ends only when both agree.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from drivers.accuseed import AccuSeedConfig, AccuSeedDriver
 from drivers.grbl import Alarm, Banner, Line, LineSplitter, Status, alarm_in_words
 from drivers.kinematics import RigConfig
 from drivers.rig_language import (
@@ -41,17 +43,12 @@ from drivers.rig_language import (
 from drivers.rig_script import (
     HOLD,
     RESET,
-    Board,
-    BrokenOff,
-    NotDone,
-    Script,
-    Silent,
-    Turn,
     script_for,
     stop_script,
     watch_script,
     why_not,
 )
+from drivers.rig_turn import Board, BrokenOff, NotDone, Script, Silent, Turn
 
 __all__ = [
     "AimGuide",
@@ -84,11 +81,17 @@ WATCH_NS = 1_000 * MS
 
 
 class RigDriver:
-    """One template rig, one command at a time."""
+    """One template rig, one command at a time.
 
-    def __init__(self, config: RigConfig) -> None:
+    Args:
+        encoder: of the depth encoder on its carriage; None: none is fitted.
+    """
+
+    def __init__(self, config: RigConfig, encoder: AccuSeedConfig | None = None) -> None:
         self.config = config
-        self._board = Board(config)
+        self._encoder = None if encoder is None else AccuSeedDriver(encoder)
+        self._board = Board(config, encoder=self._encoder)
+        self.encoder_end = EncoderEnd(self)
         self._splitter = LineSplitter()
         self._events: list[RigEvent] = []
         self._command: RigCommand | None = None
@@ -135,6 +138,8 @@ class RigDriver:
     def stop(self, now_ns: int) -> None:
         """Hold, then reset: ``!`` goes before anything else; acknowledged by ``RigStopped``."""
         self._out.clear()
+        if self._encoder is not None:
+            self._encoder.abandon()
         self._board.forget_position()
         self._fail("stopped")
         self._stopping = True
@@ -155,10 +160,14 @@ class RigDriver:
 
     def next_wake(self) -> int | None:
         if self._turn is not None:
-            return min(self._over_ns, self._again_ns if self._again_ns is not None else self._over_ns)
+            asks_again_ns = None if self._encoder is None else self._encoder.next_wake()
+            return min(w for w in (self._over_ns, self._again_ns, asks_again_ns) if w is not None)
         return self._watch_ns if self._may_watch else None
 
     def wake(self, now_ns: int) -> None:
+        if self._encoder is not None:
+            self._encoder.wake(now_ns)
+            self._hear_encoder(now_ns)
         turn = self._turn
         if turn is None:
             if self._may_watch and now_ns >= self._watch_ns:
@@ -172,6 +181,25 @@ class RigDriver:
     @property
     def _may_watch(self) -> bool:
         return self._board.state.linked and not self._board.needs_reset
+
+    # ------------------------------------------------------------ the depth encoder's port
+
+    def receive_from_encoder(self, data: bytes, now_ns: int) -> None:
+        """Bytes from the depth encoder; thrown away where none is fitted."""
+        if self._encoder is not None:
+            self._encoder.receive(data, now_ns)
+            self._hear_encoder(now_ns)
+
+    def take_for_encoder(self) -> bytes:
+        """Bytes for the depth encoder."""
+        return b"" if self._encoder is None else self._encoder.take()
+
+    def _hear_encoder(self, now_ns: int) -> None:
+        assert self._encoder is not None
+        for event in self._encoder.events():
+            self._board.encoder_said = event
+            if self._turn is not None and self._turn.encoder:
+                self._advance(now_ns)
 
     # ------------------------------------------------------------ the script under way
 
@@ -228,6 +256,9 @@ class RigDriver:
             self._over_ns = now_ns + round(turn.longest_ms * MS)
             self._again_ns = None if turn.again_ms is None else now_ns + turn.again_ms * MS
             self._out += turn.send
+            if turn.encoder and self._encoder is not None:
+                self._encoder.abandon()
+                (self._encoder.connect if turn.encoder == "connect" else self._encoder.read)(now_ns)
         self._tell()
 
     def _tell(self, *events: RigEvent) -> None:
@@ -260,3 +291,16 @@ class RigDriver:
         self._fail(sentence)
         self._script = self._turn = None
         self._tell(RigLinkLost(sentence))
+
+
+class EncoderEnd:
+    """The depth encoder's side of a rig's driver, for whoever joins drivers with ports; time is told to the rig."""
+
+    def __init__(self, rig: RigDriver) -> None:
+        self._rig = rig
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        self._rig.receive_from_encoder(data, now_ns)
+
+    def take(self) -> bytes:
+        return self._rig.take_for_encoder()

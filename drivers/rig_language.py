@@ -89,6 +89,8 @@ class RigState:
         direction: of the guide line, unit; always straight on the coplanar rig.
         at_home: the carriage stands at its home (and the position is known).
         grip_closed: as commanded and confirmed last.
+        encoder: the depth encoder on the carriage, as it calls itself; "" where none is fitted.
+        encoder_mm: depth that it saw last, after the last motion of the carriage; None: never read.
     """
 
     linked: bool = False
@@ -102,25 +104,32 @@ class RigState:
     identity: str = ""
     simulated: bool = False
     direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    encoder: str = ""
+    encoder_mm: float | None = None
 
 
 @dataclass(frozen=True)
 class RigConnected:
-    """The board is what the configuration demands. It must be homed before it moves."""
+    """The board is what the configuration demands. It must be homed before it moves.
+
+    ``simulated``: the board, and the depth encoder where one is fitted. ``encoder``: as in ``RigState``.
+    """
 
     identity: str
     simulated: bool
     version: str
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
 class RigDone:
-    """``command`` is done; the position as read back, rig frame."""
+    """``command`` is done; the position as read back, rig frame; ``encoder_mm``: depth that the encoder saw."""
 
     command: RigCommand
     x_mm: float
     y_mm: float
     z_mm: float
+    encoder_mm: float | None = None
 
 
 @dataclass(frozen=True)

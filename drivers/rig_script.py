@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from drivers.depth_script import connect_encoder, encoder_in_words, reference_at_home, verify_depth
 from drivers.grbl import Axes, Banner, Bracket, Line, Ok, Refused, Setting, Status, error_in_words
-from drivers.kinematics import RigConfig, depth_steps_mm
+from drivers.kinematics import depth_steps_mm
 from drivers.kinematics_oblique import GuideLine
 from drivers.rig_geometry import (
     STRAIGHT,
     axes_for_depth,
     axes_for_line,
     home_depth_mm,
-    is_at_home,
-    place_of,
     why_not_guide,
     why_not_so_deep,
 )
@@ -40,11 +39,11 @@ from drivers.rig_language import (
     RigCommand,
     RigConnected,
     RigDone,
-    RigEvent,
     RigRefused,
     RigState,
     RigStopped,
 )
+from drivers.rig_turn import Board, BrokenOff, NotDone, Script, Silent, Turn
 
 RESET = b"\x18"
 HOLD = b"!"
@@ -60,72 +59,6 @@ WRONG_MS = 300
 """Idle at a wrong place must be said for so long: just after ``ok`` Grbl may still say Idle where it was."""
 
 _OFF_PATH_MM = 0.05
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Send ``send``, then listen until ``is_over(heard)`` or ``longest_ms`` have passed.
-
-    ``again_ms``: send the same real-time byte again at this interval. ``expects_restart``: a banner or an alarm
-    is part of the answer.
-    """
-
-    send: bytes
-    is_over: Callable[[list[Line]], bool]
-    longest_ms: float
-    again_ms: int | None = None
-    expects_restart: bool = False
-
-
-@dataclass
-class Board:
-    """What the scripts share with the driver: the state, and the progress to tell."""
-
-    config: RigConfig
-    state: RigState = field(default_factory=RigState)
-    axes_mm: Axes = ()
-    needs_reset: bool = False
-    """After ALARM:1/2 the board answers nothing but 0x18."""
-    progress: list[RigEvent] = field(default_factory=list)
-
-    def learn(self, status: Status) -> None:
-        """Take over a status report."""
-        self.axes_mm = status.axes_mm
-        place = place_of(self.config, status.axes_mm)
-        known = self.state.position_known and status.word != "Alarm"
-        self.state = replace(
-            self.state,
-            status=status.word,
-            position_known=known,
-            x_mm=round(place.x_mm, 3),
-            y_mm=round(place.y_mm, 3),
-            z_mm=round(place.z_mm, 3),
-            direction=place.direction,
-            at_home=known and is_at_home(self.config, status.axes_mm),
-        )
-
-    def forget_position(self) -> None:
-        """After a reset, an alarm, a doubt: unknown until homed, whatever Grbl says."""
-        self.state = replace(self.state, position_known=False, at_home=False)
-
-
-Script = Generator[Turn, list[Line], RigEvent]
-
-
-class NotDone(Exception):
-    """Refused by the board before anything moved."""
-
-
-class BrokenOff(Exception):
-    """Begun and not ended as it should. ``stop``: the rig may be in motion or in a wrong place."""
-
-    def __init__(self, sentence: str, *, stop: bool = False) -> None:
-        super().__init__(sentence)
-        self.stop = stop
-
-
-class Silent(Exception):
-    """The board doesn't answer any more."""
 
 
 def _answered(heard: list[Line]) -> bool:
@@ -229,11 +162,13 @@ def _connect(command: ConnectRig, board: Board) -> Script:
     ]
     if moved:
         return RigRefused(command, f"its work offsets {', '.join(moved)} are not zero")
+    encoder = yield from connect_encoder(board)
     status = yield from _look()
-    simulated = identity.startswith("SIM-")
-    board.state = replace(board.state, linked=True, identity=identity, simulated=simulated)
+    simulated = identity.startswith("SIM-") and (encoder is None or encoder.simulated)
+    beside = "" if encoder is None else encoder_in_words(encoder)
+    board.state = replace(board.state, linked=True, identity=identity, simulated=simulated, encoder=beside)
     board.learn(status)
-    return RigConnected(identity, simulated, version)
+    return RigConnected(identity, simulated, version, beside)
 
 
 def _tagged(line: Line, tag: str) -> bool:
@@ -282,6 +217,7 @@ def _home(command: HomeRig, board: Board) -> Script:
             raise BrokenOff(f"{line} was refused: {problem}") from problem
         if not acknowledged:
             raise BrokenOff(f"{line} was not acknowledged")
+    yield from reference_at_home(board)
     board.state = replace(board.state, position_known=True, grip_closed=False)
     board.learn(status)
     return _done(command, board)
@@ -312,6 +248,7 @@ def _depth(command: MoveDepth | MoveDepthHome, board: Board) -> Script:
             if i == 0:
                 raise
             raise BrokenOff(f"a step was refused: {problem}") from problem
+        yield from verify_depth(board, target_mm)
         if i + 1 < len(steps_mm):
             board.progress.append(RigAdvanced(board.state.z_mm))
     return _done(command, board)
@@ -370,7 +307,8 @@ def _read(command: ReadRig, board: Board) -> Script:
 
 def _done(command: RigCommand, board: Board) -> RigDone:
     state = board.state
-    return RigDone(command, state.x_mm, state.y_mm, state.z_mm)
+    deep = isinstance(command, MoveDepth | MoveDepthHome)
+    return RigDone(command, state.x_mm, state.y_mm, state.z_mm, state.encoder_mm if deep else None)
 
 
 def _near(first_mm: Axes, second_mm: Axes, tolerance_mm: float) -> bool:

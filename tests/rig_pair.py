@@ -7,20 +7,25 @@ from typing import Any
 
 import numpy as np
 
+from drivers.accuseed import AccuSeedConfig
 from drivers.kinematics import RigConfig
 from drivers.rig import ConnectRig, HomeRig, RigCommand, RigDriver
+from simulator.accuseed import AccuSeedFirmware
 from simulator.cable import Cable, Faults
 from simulator.grbl_firmware import GrblFirmware
 from simulator.grbl_kind import STOCK, GrblKind
 from simulator.nonvolatile import NonVolatile
 from simulator.physics import Template
-from simulator.rig_mechanics import RigMechanics, RigParameters
+from simulator.rig_mechanics import RigMechanics, RigParameters, Z
 
 LONGEST_NS = 300_000_000_000
 
 
 class Pair:
-    """``do(command)`` carries one out and returns its last event; ``sent`` keeps all the host's bytes."""
+    """``do(command)`` carries one out and returns its last event; ``sent`` keeps all the host's bytes.
+
+    With ``encoder`` a depth encoder stands on the carriage, behind a cable of its own.
+    """
 
     def __init__(
         self,
@@ -32,6 +37,7 @@ class Pair:
         faults: Faults | None = None,
         config: RigConfig | None = None,
         kind: GrblKind = STOCK,
+        encoder: AccuSeedConfig | None = None,
     ) -> None:
         self.mechanics = RigMechanics(np.random.default_rng([seed, 1]), template, parameters)
         self.firmware = GrblFirmware(
@@ -40,7 +46,9 @@ class Pair:
         self.cable = Cable(self.firmware, np.random.default_rng([seed, 3]))
         if faults is not None:
             self.set_faults(faults)
-        self.driver = RigDriver(config or RigConfig())
+        self.driver = RigDriver(config or RigConfig(), encoder)
+        self.encoder = AccuSeedFirmware(lambda: self.mechanics.carriage_mm[Z])
+        self.encoder_cable = Cable(self.encoder, np.random.default_rng([seed, 4]))
         self.now_ns = 0
         self.sent = bytearray()
         self.events: list[Any] = []
@@ -73,7 +81,7 @@ class Pair:
             self.events += self.driver.events()
             if until_ns is None and not self.driver.is_busy:
                 return
-            wakes = [self.driver.next_wake(), self.cable.next_wake()]
+            wakes = [self.driver.next_wake(), self.cable.next_wake(), self.encoder_cable.next_wake()]
             due_ns = max(self.now_ns, min((wake for wake in wakes if wake is not None), default=end_ns))
             if due_ns >= end_ns:
                 assert until_ns is not None, f"never done: {self.events}"
@@ -82,6 +90,9 @@ class Pair:
                 return
             self.now_ns = due_ns
             self.cable.wake(due_ns)
+            if self.encoder_cable.next_wake() is not None:
+                self.encoder_cable.wake(due_ns)
+                self._exchange()
             self.driver.wake(due_ns)
 
     def _exchange(self) -> None:
@@ -94,5 +105,9 @@ class Pair:
             back = self.cable.take()
             if back:
                 self.driver.receive(back, self.now_ns)
-            if not out and not back:
+            asked = self.driver.encoder_end.take()
+            self.encoder_cable.receive(asked, self.now_ns)
+            told = self.encoder_cable.take()
+            self.driver.encoder_end.receive(told, self.now_ns)
+            if not (out or back or asked or told):
                 return
