@@ -113,7 +113,7 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from console.live import Screen
-    from console.plan_command import print_goals
+    from console.plan_command import print_goals, print_indices
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.evaluation import evaluate as judge
@@ -156,6 +156,7 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
             _write(out, case, anatomy, found, spread, accepted=chosen["accept"] and refusal is None)
     _print_needles(screen, found)
     print_goals(screen, found.goals)
+    print_indices(screen, found.statistics)
     if spread is not None:
         _print_robustness(screen, spread)
     _print_rules(screen, found, plan_file)

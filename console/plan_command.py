@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from planning.anatomy import Anatomy
+    from planning.dvh import StructureStatistics
     from planning.goals import Goal
     from planning.planner import PlanResult
     from planning.site_protocol import SiteProtocol
@@ -170,6 +171,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
         screen.print(f"Template       {template}")
     screen.print(f"Written        {out}")
     print_goals(screen, result.goals)
+    print_indices(screen, result.statistics)
     return 0 if all(goal.met for goal in result.goals) else GOAL_MISSED
 
 
@@ -212,3 +214,16 @@ def print_goals(screen: Console, goals: tuple[Goal, ...]) -> None:
         table.add_row(sign, goal.wanted, f"{goal.value:.1f} {goal.unit}", goal.source)
     screen.print()
     screen.print(table)
+
+
+def print_indices(screen: Console, statistics: dict[str, StructureStatistics]) -> None:
+    """One line for CTV and GTV each: how closely the prescription's isodose follows it, how even the dose is."""
+    screen.print()
+    for name in ("CTV", "GTV"):
+        if name not in statistics:
+            continue
+        of = statistics[name]
+        parts = (("CI", of.ci, "{:.2f}"), ("EI", of.ei_pct, "{:.0f} %"), ("HI", of.hi_pct, "{:.0f} %"))
+        words = ", ".join(f"{word} {'not known' if v is None else form.format(v)}" for word, v, form in parts)
+        why = "" if of.ei_pct is not None else "; the prescription's isodose leaves the dose grid"
+        screen.print(f"{name:<14} {of.volume_cc:.1f} cm3, {words}{why}")

@@ -20,7 +20,7 @@ def evaluate_rt_plan(path: Path, case_folder: Path, chosen: dict[str, Any]) -> i
     Strengths count as stated, at their reference time; the dose is to infinity from then on.
     """
     from console.live import Screen
-    from console.plan_command import print_goals
+    from console.plan_command import print_goals, print_indices
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.goals import judge_goals
@@ -59,4 +59,5 @@ def evaluate_rt_plan(path: Path, case_folder: Path, chosen: dict[str, Any]) -> i
     )
     screen.print(f"Protocol       {protocol.name}, {rx:g} Gy, CTV = target + {protocol.margin_mm:g} mm")
     print_goals(screen, goals)
+    print_indices(screen, statistics)
     return 0 if all(goal.met for goal in goals) else GOAL_MISSED

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from planning.anatomy import Anatomy
-from planning.dose import dose_on_grid_gy
-from planning.dvh import StructureStatistics, structure_statistics
-from planning.planner import dose_box, thinned
+from planning.dvh import StructureStatistics
+from planning.planner import dose_of_seeds
 from planning.sources import SeedSource
 from planning.volume import Grid
 
@@ -27,19 +26,7 @@ def dose_of_the_day(
         centres_mm, directions: ``(n, 3)`` of the seeds found, in the plan's patient frame.
 
     Returns:
-        dose in Gy ``(nz, ny, nx)``, its grid, and statistics by structure: CTV, GTV, then the organs the grid
-        touches; the same voxels as the plan's own figures, so that both can stand side by side.
+        dose in Gy ``(nz, ny, nx)``, its grid, and statistics by structure: GTV, CTV, then the organs the grid
+        touches; taken as the plan's own figures are, so that both can stand side by side.
     """
-    box, stride = dose_box(anatomy)
-    grid = thinned(anatomy.grid.cropped(box), stride)
-    centres = np.asarray(centres_mm, dtype=float).reshape(-1, 3)
-    dose = dose_on_grid_gy(
-        source, centres, np.asarray(directions, dtype=float).reshape(-1, 3), strength_u, grid
-    )
-    z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
-    statistics = {
-        name: structure_statistics(name, mask[z, y, x], dose, grid, prescription_gy)
-        for name, mask in {"CTV": anatomy.ctv, "GTV": anatomy.gtv, **anatomy.organs}.items()
-        if mask[z, y, x].any()
-    }
-    return dose, grid, statistics
+    return dose_of_seeds(anatomy, source, centres_mm, directions, strength_u, prescription_gy)

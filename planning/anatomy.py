@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Anatomy:
         dose_limited: names in ``organs`` a needle may pass.
         target_name: name of the structure that is the GTV.
         couch: unit vector, patient frame, from the patient towards the couch.
+        target: the GTV as it was drawn, and ``drawn`` the organs likewise, by name; for figures finer than voxels.
+        margin_mm: CTV = GTV grown by this, inside ``ctv_within`` (body without airway) or the GTV itself.
     """
 
     ct: CtVolume
@@ -70,6 +72,10 @@ class Anatomy:
     derived: tuple[str, ...]
     target_name: str
     couch: Floats
+    target: Structure | None = None
+    drawn: dict[str, Structure] = field(default_factory=dict)
+    margin_mm: float = 0.0
+    ctv_within: Mask | None = None
 
     @property
     def grid(self) -> Grid:
@@ -102,7 +108,7 @@ def build_anatomy(case: Case, protocol: SiteProtocol, *, target: str | None, mar
         raise AskedWrongly(f"target '{chosen.name}': more than half of it lies outside {where}.")
 
     organs, forbidden, passable = {}, {}, []
-    drawn: list[str] = []
+    drawn: dict[str, Structure] = {}  # by name in ``organs``
 
     def add(name: str, rule_name: str, mask: Mask) -> None:
         rule = protocol.rule_for(rule_name)
@@ -122,8 +128,9 @@ def build_anatomy(case: Case, protocol: SiteProtocol, *, target: str | None, mar
         # Some centres call the whole body "skin"; the dose of a shell is what a skin limit means.
         whole_body = matches(structure.name, rules.skin_names) and mask.sum() > 0.5 * body.sum()
         if mask.any() and not whole_body:
-            drawn.append(structure.name)
-            add(_unused(structure.name, organs), structure.name, mask)
+            name = _unused(structure.name, organs)
+            drawn[name] = structure
+            add(name, structure.name, mask)
 
     derived = []
     for kind, names in (
@@ -131,20 +138,35 @@ def build_anatomy(case: Case, protocol: SiteProtocol, *, target: str | None, mar
         ("Airway", rules.airway_names),
         ("Skin", rules.skin_names),
     ):
-        if not any(matches(other, names) for other in drawn):
+        if not any(matches(other.name, names) for other in drawn.values()):
             mask = _derived(kind, ct, body, from_ct, rules)
             if mask.any():
                 derived.append(_unused(kind, organs))
                 add(derived[-1], kind, mask)
 
-    ctv = grown(chosen, gtv, grid, margin_mm) & body
+    within = body.copy()
     if rules.ctv_excludes_airway:
         for name, mask in organs.items():
             if matches(name, rules.airway_names) or (name in derived and name.startswith("Airway")):
-                ctv &= ~mask
-    ctv |= gtv
+                within &= ~mask
+    ctv = (grown(chosen, gtv, grid, margin_mm) & within) | gtv
     couch = couch_direction(str(ct.attributes.get("PatientPosition", "")))
-    return Anatomy(ct, gtv, ctv, body, organs, forbidden, tuple(passable), tuple(derived), chosen.name, couch)
+    return Anatomy(
+        ct,
+        gtv,
+        ctv,
+        body,
+        organs,
+        forbidden,
+        tuple(passable),
+        tuple(derived),
+        chosen.name,
+        couch,
+        target=chosen,
+        drawn=drawn,
+        margin_mm=margin_mm,
+        ctv_within=within,
+    )
 
 
 def couch_direction(patient_position: str) -> Floats:

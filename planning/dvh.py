@@ -8,7 +8,8 @@ does not jump with a single voxel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,13 @@ class StructureStatistics:
         dN_gy: least dose that the hottest N % of the volume receive (D100 is the minimum, over voxel centres).
         vN_pct: volume, in % of the structure, that receives at least N % of the prescription.
         d2cc_gy, d1cc_gy, d01cc_gy: least dose in the hottest 2, 1, 0.1 cm3; None when the structure is smaller.
+        ci, ei_pct, hi_pct: of a target only, else None; with V its volume, P the part of it that gets the
+            prescription, R all volume that does, H the part of the target that gets 1.5 times as much:
+            ci = P/V x P/R (conformation number, van 't Riet 1997, Int J Radiat Oncol Biol Phys 37:731),
+            ei = (R - P)/V in % (external volume index, Saw and Suntharalingam 1991, ibid. 20:135),
+            hi = (P - H)/P in % (dose homogeneity index, Wu 1988, Med Phys 15:104). R is counted on the dose
+            grid, air included; ci and ei are None where the prescription's isodose leaves that grid, hi and ci
+            where no part of the target gets it.
     """
 
     name: str
@@ -43,6 +51,9 @@ class StructureStatistics:
     d2cc_gy: float | None
     d1cc_gy: float | None
     d01cc_gy: float | None
+    ci: float | None = None
+    ei_pct: float | None = None
+    hi_pct: float | None = None
 
 
 def structure_statistics(
@@ -64,31 +75,77 @@ def structure_statistics(
         AskedWrongly: an empty structure; a dose that does not cover the structure or is not finite in it.
     """
     dose, volume_cc = dose_in(name, mask, dose_gy, grid, dose_grid=dose_grid)
+    return statistics_of(name, dose, volume_cc, prescription_gy)
+
+
+def statistics_of(
+    name: str, dose_gy: ArrayLike, volume_cc: Floats | float, prescription_gy: float
+) -> StructureStatistics:
+    """The figures of one structure whose dose is known at points.
+
+    Args:
+        dose_gy: ``(n,)``, in any order; volume_cc: that each point stands for, ``(n,)`` or one for all. (With
+            one for all nothing is sorted, which is several times faster.)
+
+    Raises:
+        AskedWrongly: no point; a dose that is no finite number; a prescription that is none.
+    """
+    dose = np.asarray(dose_gy)
+    if not len(dose):
+        raise AskedWrongly(f"structure '{name}' is empty on the CT grid; draw it, or leave it out.")
+    if not np.all(np.isfinite(dose)):
+        raise AskedWrongly(f"the dose in structure '{name}' is not a number everywhere; compute it again.")
     if not prescription_gy > 0:
         raise AskedWrongly(f"the prescription must be above 0 Gy, not {prescription_gy}.")
-    total_cc = float(volume_cc.sum())
-
-    def hottest(part_cc: float) -> float | None:
-        return _dose_to_hottest(dose, volume_cc, part_cc) if total_cc >= part_cc else None
+    each = np.asarray(volume_cc, dtype=float)
+    total_cc = float(each.sum()) if each.ndim else float(each) * len(dose)
+    parts_cc = [part for part in (0.5 * total_cc, 0.9 * total_cc, 2.0, 1.0, 0.1) if part <= total_cc]
+    hottest = dict(zip(parts_cc, _doses_to_hottest(dose, each, parts_cc), strict=True))
 
     def above(percent: float) -> float:
-        return 100.0 * float(volume_cc[dose >= prescription_gy * percent / 100.0].sum()) / total_cc
+        hot = dose >= prescription_gy * percent / 100.0
+        part = each[hot].sum() if each.ndim else np.count_nonzero(hot) * each
+        return 100.0 * float(part) / total_cc
 
     return StructureStatistics(
         name=name,
         volume_cc=total_cc,
-        mean_gy=float(np.average(dose, weights=volume_cc)),
-        max_gy=float(dose[0]),
-        d100_gy=float(dose[-1]),
-        d90_gy=_dose_to_hottest(dose, volume_cc, 0.9 * total_cc),
-        d50_gy=_dose_to_hottest(dose, volume_cc, 0.5 * total_cc),
+        mean_gy=float(np.average(dose, weights=each)) if each.ndim else float(dose.mean(dtype=float)),
+        max_gy=float(dose.max()),
+        d100_gy=float(dose.min()),
+        d90_gy=hottest[0.9 * total_cc],
+        d50_gy=hottest[0.5 * total_cc],
         v100_pct=above(100.0),
         v150_pct=above(150.0),
         v200_pct=above(200.0),
-        d2cc_gy=hottest(2.0),
-        d1cc_gy=hottest(1.0),
-        d01cc_gy=hottest(0.1),
+        d2cc_gy=hottest.get(2.0),
+        d1cc_gy=hottest.get(1.0),
+        d01cc_gy=hottest.get(0.1),
     )
+
+
+def with_indices(target: StructureStatistics, reference_cc: float | None) -> StructureStatistics:
+    """The target's figures with CI, EI and HI; ``reference_cc`` as from ``reference_volume_cc``."""
+    covered_cc = target.volume_cc * target.v100_pct / 100.0
+    ci = ei = hi = None
+    if reference_cc is not None:
+        ei = 100.0 * max(0.0, reference_cc - covered_cc) / target.volume_cc
+        # Target and isodose are counted on different lattices; no index may exceed the perfect one.
+        ci = (
+            covered_cc / target.volume_cc * min(1.0, covered_cc / reference_cc)
+            if reference_cc > 0.0
+            else None
+        )
+    if covered_cc > 0.0:
+        hi = 100.0 * (target.v100_pct - target.v150_pct) / target.v100_pct
+    return replace(target, ci=ci, ei_pct=ei, hi_pct=hi)
+
+
+def reference_volume_cc(dose_gy: ArrayLike, grid: Grid, prescription_gy: float) -> float | None:
+    """Volume that receives the prescription; None where it reaches the dose grid's edge, for more may lie beyond."""
+    hot = np.asarray(dose_gy) >= prescription_gy
+    edges = (hot[0], hot[-1], hot[:, 0], hot[:, -1], hot[:, :, 0], hot[:, :, -1])
+    return None if any(edge.any() for edge in edges) else float(np.count_nonzero(hot)) * grid.voxel_cc
 
 
 def dvh_curve(
@@ -149,6 +206,17 @@ def dose_in(
     return dose[order], fraction[order] * grid.voxel_cc
 
 
-def _dose_to_hottest(dose: Floats, volume_cc: Floats, part_cc: float) -> float:
-    middles = np.cumsum(volume_cc) - 0.5 * volume_cc
-    return float(np.interp(part_cc, middles, dose))
+def _doses_to_hottest(dose: NDArray[Any], each_cc: Floats, parts_cc: list[float]) -> list[float]:
+    """Least dose in the hottest part, for each of the parts; each point's volume is centred at its dose."""
+    if each_cc.ndim:
+        order = np.argsort(-dose, kind="stable")
+        volume = each_cc[order]
+        middles = np.cumsum(volume) - 0.5 * volume
+        return [float(np.interp(part, middles, dose[order])) for part in parts_cc]
+    last = len(dose) - 1
+    place = np.clip([last - (part / float(each_cc) - 0.5) for part in parts_cc], 0.0, float(last))
+    below = np.floor(place).astype(int)
+    above = np.minimum(below + 1, last)
+    rising = np.partition(dose, np.unique(np.concatenate((below, above))))
+    low, high = rising[below].astype(float), rising[above].astype(float)
+    return [float(value) for value in low + (place - below) * (high - low)]

@@ -33,7 +33,7 @@ def mask_of(structure: Structure, grid: Grid) -> Mask:
         AskedWrongly: a contour that is not axial.
     """
     mask = np.zeros(grid.shape, dtype=np.bool_)
-    heights, planes = _planes(structure)
+    heights, planes = drawn_planes(structure)
     if not planes:
         return mask
     low = np.min([np.min(contour, axis=0) for contours in planes for contour in contours], axis=0)
@@ -72,7 +72,7 @@ def mask_of(structure: Structure, grid: Grid) -> Mask:
     return mask
 
 
-def _planes(structure: Structure) -> tuple[Floats, list[list[Floats]]]:
+def drawn_planes(structure: Structure) -> tuple[Floats, list[list[Floats]]]:
     """Heights (mm, rising) and the contours ``(n, 2)`` drawn at each."""
     found: list[tuple[float, Floats]] = []
     for contour in structure.contours:

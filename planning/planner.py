@@ -18,14 +18,15 @@ from planning.assembly import loaded_paths, planned_needles, rig_pose
 from planning.clearance import clearance_map
 from planning.dicom import Case
 from planning.distance import box_of
-from planning.dose import dose_matrix_gy, dose_on_grid_gy
+from planning.dose import dose_matrix_gy, dose_of_samples_gy, dose_on_grid_gy
 from planning.dose_points import dose_points
-from planning.dvh import StructureStatistics, structure_statistics
+from planning.dvh import StructureStatistics, reference_volume_cc, statistics_of, with_indices
 from planning.goals import Goal, judge_goals
 from planning.needles import NeedleSet, RejectedHole, RigReach, target_of
 from planning.placement import Loading, Places, Search, Stop, never, reach_goal
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
+from planning.samples import samples_of_anatomy
 from planning.site_protocol import SiteProtocol
 from planning.sources import U_PER_MCI, SeedSource
 from planning.volume import Grid
@@ -49,8 +50,9 @@ class PlanResult:
         plan: the frozen plan.
         dose_grid, dose: every n-th voxel of a box of the CT around the target (``dose_box``, ``thinned``);
             float32 (nz, ny, nx), Gy to infinity.
-        statistics: structure -> figures on the dose grid; "CTV", "GTV", and every organ that the grid
-            touches. Of an organ larger than 100 cc only the part in the grid counts.
+        statistics: structure -> figures, taken on points finer than voxels (``planning.samples``); "CTV",
+            "GTV", and every organ that the grid touches. Of an organ larger than 100 cc only the part in the
+            grid counts.
         goals: the site protocol's goals and limits.
         rejected_holes: holes over the target that no needle is offered for, with the reason.
         cover: part of the CTV (0..1) that lies near enough to a place for a seed.
@@ -167,16 +169,24 @@ def dose_of_seeds(
     strength_u: ArrayLike,
     prescription_gy: float,
 ) -> tuple[NDArray[np.float32], Grid, dict[str, StructureStatistics]]:
-    """Dose to infinity of seeds ``(n, 3)`` on the dose grid, and the figures of every structure it touches."""
+    """Dose to infinity of seeds ``(n, 3)`` on the dose grid, and the figures of every structure it touches.
+
+    The figures are taken where ``planning.samples`` puts its points, not at the grid's voxels; their dose is
+    evaluated at these very points. Of CTV and GTV conformity, external volume and homogeneity are given too.
+    """
     box, stride = dose_box(anatomy)
     grid = thinned(anatomy.grid.cropped(box), stride)
     dose = dose_on_grid_gy(source, centres_mm, directions, strength_u, grid)
     z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
-    statistics = {
-        name: structure_statistics(name, mask[z, y, x], dose, grid, prescription_gy)
-        for name, mask in {**anatomy.organs, "CTV": anatomy.ctv, "GTV": anatomy.gtv}.items()
-        if mask[z, y, x].any()
-    }
+    axes = np.asarray(directions, dtype=float).reshape(-1, 3)
+    centres = np.asarray(centres_mm, dtype=float).reshape(-1, 3)
+    statistics = {}
+    for name, samples in samples_of_anatomy(anatomy, grid, (z, y, x)).items():
+        at = dose_of_samples_gy(source, centres[None], axes[None], strength_u, samples.points_mm)[0]
+        statistics[name] = statistics_of(name, at, samples.cell_cc, prescription_gy)
+    around_cc = reference_volume_cc(dose, grid, prescription_gy)
+    for name in ("CTV", "GTV"):
+        statistics[name] = with_indices(statistics[name], around_cc)
     return dose, grid, {name: statistics[name] for name in sorted(statistics, key=_target_first)}
 
 
