@@ -30,6 +30,7 @@ _OWN_FILES = (
     "door.sock",
     "door.token",
     "report.html",
+    "report.pdf",
     "overview.png",
     "fault.txt",
     "template.*",

@@ -14,10 +14,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from console.confirmations import confirmations
 from console.goals import Goal
 from console.live import SYMBOL, in_words
 from console.pictures import overview_picture, png, svg
 from console.plots import DvhCurve, deviation_picture, dvh_picture
+from console.report_pdf import write_pdf
 from console.slices import (
     FOUND,
     ISODOSE,
@@ -30,6 +32,7 @@ from console.slices import (
     needle_picture,
     target_slices_mm,
 )
+from controller.journal import read_journal
 from controller.result import DoseResult, ProcedureResult, RoundRecord
 from imaging.deviation import TOLERANCE_MM, Verdict
 from planning.dicom import read_ct
@@ -68,7 +71,7 @@ class ScanPicture:
 def write_report(
     result: ProcedureResult, goals: Sequence[Goal], protocol: SiteProtocol | None, folder: Path
 ) -> Path:
-    """Write ``report.html`` and ``overview.png`` into the folder; the report's path.
+    """Write ``report.html``, ``report.pdf`` and ``overview.png`` into the folder; the first one's path.
 
     Args:
         result: what the procedure left behind; its scans' folders are read for the pictures.
@@ -83,20 +86,25 @@ def write_report(
         result, curves, TOLERANCE_MM, None if first is None else (first.record, first.scan, first.needle)
     )
     (folder / "overview.png").write_bytes(png(sheet))
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
+    deviations = deviation_picture(result, TOLERANCE_MM)
+    dvh = dvh_picture(curves, result.plan.prescription_gy)
+    journal = folder / "journal.sqlite"
+    confirmed = confirmations(read_journal(journal)) if journal.is_file() else []
+    told = {
         **_identity(result, goals),
         **_doses(result, protocol),
-        slices=[
+        "slices": [
             (_base64(png(axial_picture(result, z_mm))), f"Axial slice at z = {z_mm:.1f} mm")
             for z_mm in target_slices_mm(result, 3)
         ],
-        deviation_plot=Markup(svg(deviation_picture(result, TOLERANCE_MM))),
-        dvh_plot=Markup(svg(dvh_picture(curves, result.plan.prescription_gy))),
-        rounds=_rounds(result, scans),
-    )
+        "deviation_plot": Markup(svg(deviations)),
+        "dvh_plot": Markup(svg(dvh)),
+        "rounds": _rounds(result, scans),
+        "confirmed": confirmed,
+    }
     path = folder / "report.html"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(_environment().get_template("report.html.j2").render(told), encoding="utf-8")
+    write_pdf(told, {"deviations": png(deviations), "dvh": png(dvh)}, confirmed, folder / "report.pdf")
     return path
 
 

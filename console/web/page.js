@@ -77,7 +77,8 @@ async function answer(word, reason = '') {
 function drawNext() {
   const { snapshot, ask } = state;
   byId('state').textContent = sayOr(`state ${snapshot.state}`, snapshot.state_words ?? snapshot.state);
-  byId('message').textContent = ask ? snapshot.message : snapshot.waiting_for || snapshot.message;
+  const isOver = ['HELD', 'STOPPED', 'ABORTED', 'COMPLETED'].includes(snapshot.state);
+  byId('message').textContent = ask || isOver ? snapshot.message : snapshot.waiting_for || snapshot.message;
   byId('ask').hidden = !ask;
   if (!ask) return;
   const mayAnswer = me?.may_confirm;

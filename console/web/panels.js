@@ -27,11 +27,14 @@ export function clock(seconds) {
 }
 
 export function drawSteps(snapshot) {
+  // Held or paused: the step it rests in.
+  const rests = snapshot.step_names.indexOf(snapshot.rests_in);
+  const present = snapshot.step_index >= 0 ? snapshot.step_index : rests;
   byId('steps').replaceChildren(
     ...snapshot.steps.map((step, at) => {
-      const isNow = at === snapshot.step_index;
-      const isDone = at < snapshot.step_index || snapshot.state === 'COMPLETED';
-      const mark = isDone ? '✓' : isNow ? '▶' : '○';
+      const isNow = at === present;
+      const isDone = at < present || snapshot.state === 'COMPLETED';
+      const mark = isDone ? '✓' : !isNow ? '○' : snapshot.step_index >= 0 ? '▶' : '‖';
       const text = sayOr(`state ${snapshot.step_names[at]}`, step);
       return element('li', { class: isDone ? 'is-done' : isNow ? 'is-now' : '', 'aria-current': isNow ? 'step' : null }, `${mark} ${text}`);
     }),
