@@ -12,6 +12,7 @@ from made_run import made_result, made_snapshot
 
 from console.cli import main
 from console.output_folder import MARKER
+from controller.journal import Journal
 from controller.result import ProcedureResult, Progress
 from planning.refusal import AskedWrongly
 from simulator.rehearsal import RehearsalOptions
@@ -41,7 +42,9 @@ def rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., t
 
 def playing(result: ProcedureResult) -> Play:
     def play(options: RehearsalOptions, listener: Any) -> ProcedureResult:
-        (options.out / "journal.sqlite").write_text("a journal")
+        journal = Journal(options.out / "journal.sqlite")
+        journal.append(0, "opened", {"plan": result.plan.content_hash})
+        journal.close()
         listener(Progress("read", "Reading"))
         listener(Progress("completed", "All done", made_snapshot(result.plan)))
         return replace(result, folder=options.out)
@@ -91,7 +94,8 @@ def test_held_is_status_3_and_says_why(rehearse, result, capsys) -> None:
     status, _ = rehearse(playing(held))
     shown = capsys.readouterr()
     assert status == 3
-    assert one_line(shown.err) == "seedguide: held: seed 7 jammed; clear it by hand\n"
+    assert one_line(shown.err).startswith("seedguide: held: seed 7 jammed; clear it by hand. ")
+    assert "resume" in shown.err, "and what to do"
     assert "Held because" in shown.out
 
 
