@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from controller.procedure import Procedure
     from controller.result import DoseResult, ProcedureResult
     from controller.snapshot import Snapshot
+    from controller.undertaking import Held
     from drivers.record import Recorder
     from planning.anatomy import Anatomy
     from planning.dicom import Case
@@ -96,7 +97,7 @@ class _Carried:
                 raise AskedWrongly(
                     f"{folder}: the CT is not the one that the plan was made on (frame of reference)."
                 )
-            protocol = load_site_protocol(plan.site_protocol)
+            protocol = self._protocol = load_site_protocol(plan.site_protocol)
             self._source: SeedSource = load_source(plan.source_model)
             self._anatomy: Anatomy = build_anatomy(
                 self._case, protocol, target=plan.target, margin_mm=plan.margin_mm
@@ -115,7 +116,8 @@ class _Carried:
     def result(self, *, is_begun: bool, record: Path | None) -> ProcedureResult:
         """Play it, and what it has come to."""
         from controller.aftermath import scan_range_mm
-        from controller.door import DoorOperator
+        from controller.door import DoorOperator, rest
+        from controller.evaluator import DoseEvaluator
         from controller.knowledge import ProcedureSettings
         from controller.order import JOURNAL_FILE
         from controller.requests import BenchHands, FolderScanner, RequestFolder, TerminalOperator
@@ -150,7 +152,7 @@ class _Carried:
         ):
             at_door = DoorOperator(door, None if hands is None else hands.answer)
             around = Surroundings(
-                urls={"rig": order.rig, "applicator": order.applicator},
+                urls=order.urls,
                 operator=at_door if is_at_door else person if is_person or hands is None else hands,
                 scanner=FolderScanner(
                     requests,
@@ -159,9 +161,10 @@ class _Carried:
                     order.slice_mm,
                     self._tell if is_person else lambda _line: None,
                 ),
+                evaluator=DoseEvaluator(plan, self._anatomy, self._protocol, self._source, self._watch.timed),
                 goes_on=self._ask_whether
                 if is_person
-                else self._leave_held
+                else (lambda held: rest(door, held))
                 if is_at_door
                 else self._goes_on_by_itself,
                 new_session_id=new_session_id,
@@ -229,16 +232,12 @@ class _Carried:
     def _tell(self, line: str) -> None:
         print(f"seedguide: {line}", file=sys.stderr, flush=True)
 
-    def _leave_held(self, reason: str, why_not: str) -> bool:
-        """Consoles at the door can't decide on a hold yet: it is taken up again by ``seedguide resume``."""
-        del reason, why_not
-        return False
-
-    def _goes_on_by_itself(self, reason: str, why_not: str) -> bool:
+    def _goes_on_by_itself(self, held: Held) -> bool:
         """A few times, after faults of the links only; ``recovery`` looks at everything else."""
         from controller.undertaking import is_link_fault
 
         self._times += 1
+        reason, why_not = held.snapshot().message, held.why_not
         if why_not or not is_link_fault(reason) or self._times > GOES_ON_BY_ITSELF:
             if why_not:
                 self._tell(f"not taken back: {why_not}")
@@ -248,9 +247,9 @@ class _Carried:
         )
         return True
 
-    def _ask_whether(self, reason: str, why_not: str) -> bool:
+    def _ask_whether(self, held: Held) -> bool:
         self._keyboard.drop()
-        self._tell(why_not or f"held: {reason}")
+        self._tell(held.why_not or f"held: {held.snapshot().message}")
         while True:
             try:
                 typed = self._keyboard.ask("What to do? [g]o on when its cause is gone, [e]nd for now: ")

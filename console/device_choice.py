@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from controller.devices_file import Devices
 from controller.ports import PortTransport
 from drivers.identify import Prober, Seen, choose, why_not_that_one
 from drivers.port import Port, ports_present
@@ -87,6 +88,25 @@ def chosen_ports(**wanted: str | None) -> tuple[dict[str, str], dict[str, Seen]]
             raise AskedWrongly(why)
         ports[name] = url
     return ports, {name: seen[url] for name, url in ports.items()}
+
+
+def encoder_port(devices: Devices, url: str | None) -> str:
+    """The depth encoder's port: as asked, else as the file of the devices says; "" where none is fitted.
+
+    Raises:
+        AskedWrongly: a port without the encoder's gear, or the gear without a port: it must not be left out unnoticed.
+    """
+    if url and devices.encoder is None:
+        raise AskedWrongly(
+            f"--depth-encoder {url}: devices.toml has no table [depth_encoder] with its counts_per_mm "
+            "(drivers/DRIVERS.md shows one)."
+        )
+    if devices.encoder is not None and not (url or devices.encoder_url):
+        raise AskedWrongly(
+            "devices.toml has a table [depth_encoder], but nobody says where it is: name its port with "
+            "--depth-encoder or as url in the table, or take the table out."
+        )
+    return url or devices.encoder_url
 
 
 def _is_auto(url: str) -> bool:

@@ -72,20 +72,43 @@ class DoorClient:
         self.ask(words if since is None else {**words, "since": since})
 
     def news(self, within_s: float | None = None) -> dict[str, Any] | None:
-        """The next snapshot (``snapshot``, ``ask``) or record (``record``); None when none came in time.
+        """The next snapshot (``snapshot``, ``ask``, ``devices``), record (``record``) or beat (``beat``: s since the
+        loop that owns the ports looked in); None when none came in time.
 
         Raises:
             ConnectionError: the door is closed: the procedure's process has ended, or sent this console away.
         """
         return self._news.popleft() if self._news else self._next(within_s)
 
-    def answer(self, number: int) -> str | None:
-        """Confirm command ``number``; why it did not count, or None."""
-        return self._refusal({"do": "answer", "number": number})
+    def answer(self, number: int, values: dict[str, Any] | None = None) -> str | None:
+        """Confirm command ``number``, with what was read or measured; why it did not count, or None."""
+        words: dict[str, Any] = {"do": "answer", "number": number}
+        return self._refusal(words if not values else {**words, "values": values})
 
     def decline(self, number: int, because: str) -> str | None:
         """Say no to command ``number``; why it did not count, or None."""
         return self._refusal({"do": "decline", "number": number, "because": because})
+
+    def decide(
+        self, kind: str, because: str = "", *, needle: str | None = None, count: int = 0, where: str = ""
+    ) -> str | None:
+        """Decide what may be decided (PROTOCOL.md, last table); why it was not taken, or None."""
+        words: dict[str, Any] = {
+            "do": "decide",
+            "kind": kind,
+            "because": because,
+            "count": count,
+            "where": where,
+        }
+        return self._refusal(words if needle is None else {**words, "needle": needle})
+
+    def go_on(self) -> str | None:
+        """Let a held procedure go on; it asks for a confirmation first. Why that can't be, or None."""
+        return self._refusal({"do": "go_on"})
+
+    def leave(self) -> str | None:
+        """Leave a held procedure held: its process ends, ``seedguide resume`` takes it up. Why not, or None."""
+        return self._refusal({"do": "leave"})
 
     def stop(self) -> str | None:
         """Press stop; why it could not be handed over, or None."""

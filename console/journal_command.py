@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from controller.journal import Record
+    from controller import adapting
+from controller.events import NeedlesEvaluated
+from controller.journal import Record
 
 _FILE = click.Path(path_type=Path)
 
@@ -152,6 +154,9 @@ def _event(body: dict[str, Any]) -> str:
                 f"(at {body.get('z_um', 0) / 1000:.2f} mm, peak {body.get('peak_mn')} mN, "
                 f"pulses {body.get('pulses')}, stroke {body.get('stroke_um', 0) / 1000:.1f} mm)"
             )
+        case "NeedlesEvaluated":
+            event = NeedlesEvaluated(**{key: value for key, value in body.items() if key != "event"})
+            return f"{number}{adapting.in_words(event)}" + ("; a proposal is made" if event.proposal else "")
         case "ScanAnalysed":
             found = body.get("findings") or {}
             return (

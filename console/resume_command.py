@@ -24,15 +24,21 @@ HELD = 3
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--rig", metavar="URL", help="Where the rig is now.  [default: where it was]")
 @click.option("--applicator", metavar="URL", help="Where the applicator is now.  [default: where it was]")
+@click.option("--depth-encoder", metavar="URL", help="Where it is now.  [default: where it was]")
 @click.option("--scans", metavar="DIR", type=click.Path(path_type=Path), help="[default: as before]")
 @click.option("--operator", type=click.Choice(["terminal", "door", "auto"]), help="[default: as before]")
+@click.option(
+    "--record", metavar="FILE", type=click.Path(path_type=Path), help="The wires' bytes, into a new file."
+)
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def resume(
     folder: Path,
     rig: str | None,
     applicator: str | None,
+    depth_encoder: str | None,
     scans: Path | None,
     operator: str | None,
+    record: Path | None,
     quiet: bool,
 ) -> int:
     """Take the folder again, and carry its order on."""
@@ -42,6 +48,7 @@ def resume(
     from console.output_folder import OutputFolder
     from controller.order import JOURNAL_FILE, ORDER_FILE, read_order
     from controller.undertaking import NotResumed
+    from controller.wire_file import WireFile
 
     if not folder.is_dir():
         raise AskedWrongly(f"{folder}: no such folder; DIR is the --out of a seedguide run.")
@@ -53,6 +60,12 @@ def resume(
         )
     order, plan, devices = read_order(folder)
     _check_that_it_goes_on(folder, journal)
+    if record is not None:
+        WireFile.check(record)
+    if depth_encoder and not order.depth_encoder:
+        raise AskedWrongly(
+            f"{folder}: this procedure began without a depth encoder; leave --depth-encoder out."
+        )
     ports = {"rig": rig or order.rig, "applicator": applicator or order.applicator}
     if any(url == "auto" or url.startswith("auto:") for url in ports.values()):
         ports, _ = chosen_ports(**ports)
@@ -60,12 +73,13 @@ def resume(
         order,
         rig=ports["rig"],
         applicator=ports["applicator"],
+        depth_encoder=depth_encoder or order.depth_encoder,
         scans=order.scans if scans is None else str(scans.resolve()),
         operator=operator or order.operator,
     )
     with kept_once_begun(OutputFolder.take_again(folder), JOURNAL_FILE) as taken:
         try:
-            return carry_out(taken.path, order, plan, devices, is_begun=True, quiet=quiet)
+            return carry_out(taken.path, order, plan, devices, is_begun=True, quiet=quiet, record=record)
         except NotResumed as problem:
             click.echo(f"seedguide: not resumed: {problem}", err=True)
             return HELD

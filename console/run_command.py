@@ -39,6 +39,13 @@ Exit status:
 @click.option("--rig", "rig_url", required=True, metavar="URL")
 @click.option("--applicator", "applicator_url", required=True, metavar="URL")
 @click.option(
+    "--depth-encoder",
+    "encoder_url",
+    metavar="URL",
+    help="AccuSeed encoder on the needle carriage: each motion must agree with it; [depth_encoder] in devices.toml "
+    "says its counts per mm.  [default: the url there; without that table none]",
+)
+@click.option(
     "--devices",
     "devices_file",
     metavar="FILE",
@@ -68,7 +75,7 @@ Exit status:
 def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet: bool, **chosen: Any) -> int:
     """Take the folder, write down what is asked, carry it out."""
     from console.carrying_out import carry_out
-    from console.device_choice import chosen_ports
+    from console.device_choice import chosen_ports, encoder_port
     from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
     from controller.devices_file import read_devices
@@ -83,6 +90,7 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     if not case.is_dir():
         raise AskedWrongly(f"{case}: no such folder; CASE is the folder with the planning CT and structures.")
     devices = read_devices(chosen["devices_file"] or _beside(chosen["applicator_url"]))
+    encoder = encoder_port(devices, chosen["encoder_url"])
     ports, _ = chosen_ports(rig=chosen["rig_url"], applicator=chosen["applicator_url"])
     order = Order(
         case=str(case.resolve()),
@@ -92,6 +100,7 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
         operator=chosen["operator"],
         slice_mm=chosen["slice_mm"],
         max_attempts=chosen["max_attempts"],
+        depth_encoder=_whole(encoder) if encoder else "",
     )
     out = Path(f"run-{datetime.now():%Y%m%d-%H%M%S}") if out is None else out
     if chosen["record"] is not None:

@@ -11,6 +11,9 @@ import click
 
 from planning.refusal import AskedWrongly
 
+_BEATS = 10
+"""So many beats of the door (5 s) without both devices standing, and the stop counts as not obeyed (assumed)."""
+
 
 @click.command(
     help="Follow the procedure that runs in DIR: its state, what it waits for, what happens. Watching changes "
@@ -83,9 +86,11 @@ def stop(folder: Path, who: str | None) -> int:
         print("Stop handed over.", flush=True)
         try:
             door.follow()
-            while (news := door.news(within_s=5.0)) is not None:
-                snapshot = news.get("snapshot", {})
-                if snapshot.get("state") == "STOPPED":
+            beats = 0
+            while beats < _BEATS and (news := door.news(within_s=5.0)) is not None:
+                beats += "beat" in news
+                if news.get("stopped"):
+                    snapshot = news["snapshot"]
                     print(
                         f"Stopped. Rig: {snapshot['rig']}, applicator: {snapshot['applicator']}. Look at the patient."
                     )

@@ -131,6 +131,9 @@ def deliver(known: Knowledge) -> list[Command]:
             commands.append(take_out(story))
         if story.state != "in place" and known.coupled != name:
             continue
+        if not seeds and known.coupled != name and story.adapted is not None:
+            commands.append(take_out(story))
+            continue
         if known.coupled != name:
             couple = f"Applicator onto the hub of needle {name} (hole {story.plan.hole}), locked. Confirm."
             commands.append(AskOperator(0, "couple_applicator", couple, needle=name))
@@ -165,7 +168,7 @@ def _uncouple(story: NeedleStory) -> AskOperator:
 
 
 def take_out(story: NeedleStory) -> AskOperator:
-    """An abandoned needle, or any at an abortion."""
+    """An abandoned needle, one that an adapted plan has no seed for, or any at an abortion."""
     name = story.plan.name
     text = f"Needle {name} out of the patient and of the guide, and laid aside. Confirm when it is out."
     return AskOperator(0, "take_out_needle", text, needle=name)

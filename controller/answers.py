@@ -6,6 +6,8 @@ why, and never reaches the procedure.
 
 from __future__ import annotations
 
+from typing import Any
+
 from controller.commands import AskOperator
 from controller.events import OperatorConfirmed, OperatorDeclined
 
@@ -26,7 +28,11 @@ class Answers:
         self.asked = None
 
     def take(
-        self, number: int, who: str, declined_because: str | None = None
+        self,
+        number: int,
+        who: str,
+        declined_because: str | None = None,
+        values: dict[str, Any] | None = None,
     ) -> OperatorConfirmed | OperatorDeclined | str:
         """The event of an answer that counts, or (a sentence) why this one does not."""
         if self.asked is None or self.asked.number != number:
@@ -35,7 +41,9 @@ class Answers:
             if self.asked is None:
                 return f"command {number} is not asked about; nothing is"
             return f"command {number} is not asked about; command {self.asked.number} is: {self.asked.text}"
+        if values and self.asked.item != "seeds":
+            return f"command {number} asks for no values: {self.asked.text}"
         self.asked, self._last = None, (number, who)
         if declined_because is None:
-            return OperatorConfirmed(number, who)
+            return OperatorConfirmed(number, who, values or {})
         return OperatorDeclined(number, who, declined_because)

@@ -35,6 +35,8 @@ class AskOperator(Command):
         needle: the needle concerned, or None.
         cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
         item: of ``confirm_time_out``: what is confirmed: one of ``time_out.ITEMS``.
+        is_better: of ``adapt_plan`` (a question that may be declined: then the plan is kept): whether the proposal
+            is better by the plan's goals.
     """
 
     task: str
@@ -44,6 +46,7 @@ class AskOperator(Command):
     count: int | None = None
     returned: int | None = None
     item: str | None = None
+    is_better: bool | None = None
 
 
 # --- template rig -----------------------------------------------------------------------------------
@@ -186,6 +189,14 @@ class RequestScan(Command):
     scan: int
     kind: Literal["reference", "needles", "seeds"]
     motion: int
+
+
+# --- dose -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluateNeedles(Command):
+    """Compute the dose with the needles as they stand, and a better loading of them where goals are missed."""
 
 
 RIG_COMMANDS = (ConnectRig, HomeRig, MoveAcross, MoveDepth, CloseGrip, OpenGrip)

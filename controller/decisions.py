@@ -83,6 +83,19 @@ def decide(known: Knowledge, state: str, event: OperatorDecided) -> tuple[str | 
     return refused
 
 
+def incomplete(event: OperatorDecided) -> str | None:
+    """What a decision lacks to be one, in words; None when nothing."""
+    if event.kind in ("grant_attempts", "abandon_needle") and event.needle is None:
+        return f"{event.kind} names a needle"
+    if event.kind in ("grant_attempts", "accept_seed_count") and event.count < 1:
+        return f"{event.kind} names a count of at least 1"
+    if event.kind == "seed_is" and event.where not in BOOKED_AS:
+        return f"seed_is says where the seed is: {', '.join(BOOKED_AS)}"
+    if event.kind in ("abandon_needle", "abort") and not event.reason.strip():
+        return f"{event.kind} needs a reason"
+    return None
+
+
 def _may_be_abandoned(story: NeedleStory) -> bool:
     return story.state not in ("delivered", "abandoned")
 
@@ -93,4 +106,4 @@ def abandon(known: Knowledge, name: str, because: str) -> None:
     story.state, story.abandoned_because = "abandoned", because
     story.off_target, story.verified = False, None
     known.unseen = tuple(other for other in known.unseen if other != name)
-    known.delivery_changed = True
+    known.delivery_changed = known.evaluation_due = True

@@ -68,9 +68,13 @@ def rig_events(heard: Iterable[r.RigEvent], pending: c.Command | None) -> list[E
     for event in heard:
         match event:
             case r.RigConnected() if number is not None:
-                told.append(CommandDone(number, {"identity": event.identity, "simulated": event.simulated}))
+                beside = {"depth_encoder": event.encoder} if event.encoder else {}
+                readback = {"identity": event.identity, "simulated": event.simulated, **beside}
+                told.append(CommandDone(number, readback))
             case r.RigDone() if number is not None:
-                told.append(CommandDone(number, {"x_mm": event.x_mm, "y_mm": event.y_mm, "z_mm": event.z_mm}))
+                seen = {} if event.encoder_mm is None else {"encoder_mm": event.encoder_mm}
+                place = {"x_mm": event.x_mm, "y_mm": event.y_mm, "z_mm": event.z_mm, **seen}
+                told.append(CommandDone(number, place))
             case r.RigRefused() | r.RigFailed() if number is not None:
                 told.append(CommandFailed(number, f"rig: {event.reason}"))
             case r.RigAlarmed() | r.RigReset() | r.RigLinkLost():

@@ -1,7 +1,8 @@
-"""``devices.toml``: what the two devices at the ports must be.  Knows the file; opens no port.
+"""``devices.toml``: what the devices at the ports must be.  Knows the file; opens no port.
 
 Cartridge capacity, detent spacing and needle gauge have no default: published capacities differ (15 and 20 seeds), and
-a wrong one miscounts seeds. What the file says is compared with what the devices say of themselves.
+a wrong one miscounts seeds. What the file says is compared with what the devices say of themselves. Nor have a depth
+encoder's counts per mm one: a wrong gear would call every depth wrong.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from drivers.accuseed import BAUD as ENCODER_BAUD
+from drivers.accuseed import AccuSeedConfig
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from planning.refusal import AskedWrongly
 
 DEVICES_FILE = "devices.toml"
 BAUD = 115_200
+ENCODER = "depth encoder"
+"""Its name in ``Devices.baud``, among the ports and in messages."""
 _MANDATORY = {
     "cartridge_capacity": "seeds in a full cartridge (published: 15 and 20)",
     "detent_um": "spacing of the detents, in um",
@@ -28,9 +33,11 @@ _RIG_NUMBERS = tuple(field.name for field in fields(RigConfig) if field.type == 
 
 @dataclass(frozen=True)
 class Devices:
-    """Both devices as configured.
+    """The devices as configured.
 
     Attributes:
+        encoder: the depth encoder on the needle carriage; None: there is no table [depth_encoder].
+        encoder_url: its port, where the file says it; else "".
         baud: by the device's name.
         simulated: there is a table [simulated]: hands behind a bench do what people confirm.
         speed: of the devices' clock against the wall's; not 1 only for simulated devices.
@@ -43,6 +50,8 @@ class Devices:
     simulated: bool
     speed: float
     text: str
+    encoder: AccuSeedConfig | None = None
+    encoder_url: str = ""
 
 
 def read_devices(path: Path) -> Devices:
@@ -69,8 +78,9 @@ def parse_devices(text: str, name: str) -> Devices:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise AskedWrongly(f"{name}: is not TOML ({problem}).") from problem
-    _only(tables, ("applicator", "rig", "simulated"), name, "table")
-    applicator, rig, simulated = (_table(tables, key, name) for key in ("applicator", "rig", "simulated"))
+    known = ("applicator", "rig", "simulated", "depth_encoder")
+    _only(tables, known, name, "table")
+    applicator, rig, simulated, beside = (_table(tables, key, name) for key in known)
     for key, meaning in _MANDATORY.items():
         if key not in applicator:
             raise AskedWrongly(f"{name}: [applicator] does not say {key}: {meaning}.")
@@ -80,6 +90,7 @@ def parse_devices(text: str, name: str) -> Devices:
     speed = _number(simulated.get("speed", 1.0), f"{name}: [simulated] speed")
     if not 1.0 <= speed <= 100.0:
         raise AskedWrongly(f"{name}: [simulated] speed is from 1 to 100, not {speed:g}.")
+    encoder = _encoder(beside, f"{name}: [depth_encoder]") if "depth_encoder" in tables else None
     whole = {key: _whole(applicator[key], f"{name}: [applicator] {key}") for key in _MANDATORY}
     return Devices(
         _rig(rig, f"{name}: [rig]"),
@@ -87,11 +98,33 @@ def parse_devices(text: str, name: str) -> Devices:
         {
             "rig": _whole(rig.get("baud", BAUD), f"{name}: [rig] baud"),
             "applicator": _whole(applicator.get("baud", BAUD), f"{name}: [applicator] baud"),
+            ENCODER: _whole(beside.get("baud", ENCODER_BAUD), f"{name}: [depth_encoder] baud"),
         },
         "simulated" in tables,
         speed,
         text,
+        encoder,
+        _text(beside.get("url", ""), f"{name}: [depth_encoder] url"),
     )
+
+
+def _encoder(table: dict[str, Any], where: str) -> AccuSeedConfig:
+    if "counts_per_mm" not in table:
+        raise AskedWrongly(
+            f"{where} does not say counts_per_mm: how far the counts go per mm of depth, negative where they fall."
+        )
+    _only(table, ("counts_per_mm", "tolerance_mm", "serial", "baud", "url"), where, "key")
+    changed: dict[str, Any] = {
+        key: _number(table[key], f"{where} {key}")
+        for key in ("counts_per_mm", "tolerance_mm")
+        if key in table
+    }
+    if "serial" in table:
+        changed["serial"] = _whole(table["serial"], f"{where} serial")
+    try:
+        return AccuSeedConfig(**changed)
+    except ValueError as problem:
+        raise AskedWrongly(f"{where}: {problem}.") from problem
 
 
 def _rig(table: dict[str, Any], where: str) -> RigConfig:
@@ -136,6 +169,12 @@ def _number(value: Any, where: str) -> float:
 def _whole(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise AskedWrongly(f"{where} is a whole number above 0, not {value!r}.")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise AskedWrongly(f"{where} is a text, not {value!r}.")
     return value
 
 

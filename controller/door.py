@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import secrets
+import select
 import selectors
 import socket
 import tempfile
@@ -20,8 +21,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from controller import protocol
 from controller.answers import Answers
 from controller.commands import AskOperator
 from controller.door_words import (
@@ -29,21 +31,31 @@ from controller.door_words import (
     LONGEST_REASON,
     VERSION,
     NotUnderstoodError,
+    device_words,
     line_of,
     name_of,
     question_words,
     record_words,
     request_of,
     snapshot_words,
+    why_not_decided,
 )
-from controller.events import OperatorConfirmed, OperatorDeclined
+from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, Record
 from controller.snapshot import Snapshot
+from drivers.applicator_language import ApplicatorState
+from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
+
+if TYPE_CHECKING:
+    from controller.undertaking import Held
 
 TOKEN_FILE, ADDRESS_FILE, SOCKET_FILE = "door.token", "door.json", "door.sock"
 MOST_CLIENTS = 8
 HELLO_WITHIN_S = 5.0
+BEAT_EVERY_S = 0.5
+"""So often followers are told how long ago the loop that owns the ports last looked in."""
+_LOOK_EVERY_S = 0.25
 KNOCK_EVERY_S = 10.0
 """At most one refused knock in so long goes into the journal, with the number of those before it."""
 _CHUNK = 65_536
@@ -94,8 +106,14 @@ class Door:
         self._taken: dict[int, OperatorConfirmed | OperatorDeclined] = {}
         self._snapshot: Snapshot | None = None
         self._version = 0
-        self._records: list[Record] = list(earlier)
+        self._records: list[Record] = []
         self._stops: deque[str] = deque()
+        self._decisions: deque[OperatorDecided] = deque()
+        self._wishes: deque[str] = deque()
+        self._devices: tuple[RigState | None, ApplicatorState | None, bool] = (None, None, False)
+        self._told_devices: tuple[RigState | None, ApplicatorState | None, bool] = self._devices
+        self._peak_force_mn: int | None = None
+        self._last_look_s = self._last_beat_s = clock_s()
         self._knocks: deque[str] = deque()
         self._last_knock_s, self._unsaid = -KNOCK_EVERY_S, 0
         self._clients: list[_Client] = []
@@ -112,6 +130,8 @@ class Door:
         except OSError as problem:
             self._clear_away()
             raise AskedWrongly(f"{folder}: the door can't be opened here ({problem}).") from problem
+        for record in earlier:
+            self._keep(record)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._selector.register(self._awake, selectors.EVENT_READ, None)
@@ -121,14 +141,14 @@ class Door:
     # --- the ports' loop: none of these waits ---------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Readable when a stop or a refused knock is there to be picked up."""
+        """Readable when a stop, a decision or a refused knock is there to be picked up."""
         return self._bell.fileno()
 
     def show(self, snapshot: Snapshot) -> None:
         """The newest picture; those that nobody has read yet are forgotten."""
         with self._asked:
             self._snapshot, self._version = snapshot, self._version + 1
-            if snapshot.state in ("HELD", "STOPPED", "COMPLETED") and self._answers.asked is not None:
+            if snapshot.state in ("HELD", *protocol.ENDED) and self._answers.asked is not None:
                 self._answers.withdraw()
                 self._asked.notify_all()
         self._wake()
@@ -136,15 +156,38 @@ class Door:
     def recorded(self, record: Record) -> None:
         """A record that is on disk."""
         with self._lock:
-            self._records.append(record)
+            self._keep(record)
         self._wake()
 
+    def _keep(self, record: Record) -> None:
+        self._records.append(record)
+        if record.body.get("event") == "SeedDropped":
+            self._peak_force_mn = int(record.body["peak_mn"])
+
+    def devices_seen(self, rig: RigState, applicator: ApplicatorState, have_stopped: bool) -> None:
+        """As last heard of; told at the next look, and at once when both have stopped after a stop."""
+        is_new = have_stopped and not self._devices[2]
+        self._devices = (rig, applicator, have_stopped)
+        if is_new:
+            self._wake()
+
     def stop_pressed(self) -> str | None:
-        """Who pressed stop, once each."""
+        """Who pressed stop, once each. The time of the call is told to followers: a loop that hangs is seen."""
+        self._last_look_s = self._clock_s()
         with contextlib.suppress(BlockingIOError):
             self._bell.recv(4096)
         with self._lock:
             return self._stops.popleft() if self._stops else None
+
+    def decided(self) -> OperatorDecided | None:
+        """The next decision of a person at a console, once each."""
+        with self._lock:
+            return self._decisions.popleft() if self._decisions else None
+
+    def wished(self) -> str | None:
+        """What a person wishes of a held procedure, once each: ``go_on`` or ``leave``."""
+        with self._lock:
+            return self._wishes.popleft() if self._wishes else None
 
     def knocks(self) -> list[str]:
         """Refused knocks for the journal, in words, few enough for it."""
@@ -182,7 +225,7 @@ class Door:
     def _serve(self) -> None:
         until_s: float | None = None
         while until_s is None or (self._clock_s() < until_s and any(c.to_say for c in self._clients)):
-            for key, ready in self._selector.select(0.05 if until_s is not None else 0.5):
+            for key, ready in self._selector.select(0.05 if until_s is not None else _LOOK_EVERY_S):
                 if key.fileobj is self._listener:
                     self._let_in()
                 elif key.fileobj is self._awake:
@@ -191,7 +234,13 @@ class Door:
                 elif ready & selectors.EVENT_READ:
                     self._hear(key.data)
             now_s = self._clock_s()
+            self._look_at_devices()
+            is_beat = now_s - self._last_beat_s >= BEAT_EVERY_S
+            if is_beat:
+                self._last_beat_s = now_s
             for client in self._clients[:]:
+                if is_beat and client.follows and not client.to_say:
+                    client.to_say += line_of({"beat": round(max(0.0, now_s - self._last_look_s), 3)})
                 if not client.who and not client.is_leaving and now_s > client.hello_by_s:
                     self._refuse(client, f"said no hello within {HELLO_WITHIN_S:g} s")
                 self._say_news(client)
@@ -201,6 +250,14 @@ class Door:
         for client in self._clients[:]:
             self._drop(client)
         self._selector.close()
+
+    def _look_at_devices(self) -> None:
+        devices = self._devices
+        if devices == self._told_devices:
+            return
+        self._told_devices = devices
+        with self._lock:
+            self._version += 1
 
     def _let_in(self) -> None:
         try:
@@ -275,14 +332,43 @@ class Door:
                 if words["do"] == "decline":
                     because = str(words.get("because", "no reason given"))[:LONGEST_REASON]
                 with self._asked:
-                    taken = self._answers.take(words["number"], client.who, because)
+                    taken = self._answers.take(
+                        words["number"], client.who, because, None if because else words.get("values")
+                    )
                     if isinstance(taken, str):
                         return False, taken
                     self._taken[words["number"]] = taken
                     self._version += 1
                     self._asked.notify_all()
                 return True, ""
-        return False, f"'{words['do']}' is not known here; known are follow, answer, decline, stop"
+            case "decide":
+                return self._decide(client, words)
+            case "go_on" | "leave":
+                with self._lock:
+                    if self._snapshot is None or self._snapshot.state != "HELD":
+                        return False, "the procedure is not held"
+                    self._wishes.append(words["do"])
+                self._ring()
+                return True, "handed over"
+        known = "follow, answer, decline, decide, go_on, leave, stop"
+        return False, f"'{words['do']}' is not known here; known are {known}"
+
+    def _decide(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+        event = OperatorDecided(
+            words.get("kind", ""),
+            client.who,
+            words.get("because", "")[:LONGEST_REASON],
+            words.get("needle"),
+            words.get("count", 0),
+            words.get("where", ""),
+        )
+        with self._lock:
+            why = why_not_decided(event, self._snapshot)
+            if why is not None:
+                return False, why
+            self._decisions.append(event)
+        self._ring()
+        return True, "handed over; journal and snapshot show what it did"
 
     # --- saying -------------------------------------------------------------------------------------------------
 
@@ -298,8 +384,16 @@ class Door:
                 records = self._records[first : first + _MOST_RECORDS]
         if snapshot is not None and version > client.seen:
             client.seen = version
-            words = {"snapshot": snapshot_words(snapshot), "ask": question_words(asked), "version": VERSION}
-            client.to_say += line_of({**words, "news": version})
+            rig, applicator, have_stopped = self._told_devices
+            words = {
+                "snapshot": snapshot_words(snapshot),
+                "ask": question_words(asked),
+                "devices": device_words(rig, applicator, self._peak_force_mn),
+                "stopped": have_stopped,
+                "version": VERSION,
+                "news": version,
+            }
+            client.to_say += line_of(words)
         for record in records:
             client.to_say += line_of({"record": record_words(record)})
             client.since = record.number
@@ -429,6 +523,20 @@ class DoorOperator:
             if isinstance(done, OperatorDeclined):
                 return OperatorDeclined(command.number, taken.who, done.reason), 0
         return taken, 0
+
+
+def rest(door: Door, held: Held) -> bool | OperatorDecided:
+    """People at consoles decide about a held procedure: on (True), left held (False), or given up (the decision)."""
+    while held.stopped_by() is None:
+        while (event := door.decided()) is not None:
+            if event.kind == "abort":
+                return event
+            held.decide(event)
+        wish = door.wished()
+        if wish is not None:
+            return wish == "go_on"
+        select.select([door], [], [], _LOOK_EVERY_S)
+    return False
 
 
 def stop_or_note(door: Door, journal: Journal, now_ns: Callable[[], int]) -> str | None:

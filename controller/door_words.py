@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields
 from typing import Any
 
 from controller import protocol
 from controller.commands import AskOperator
+from controller.decisions import KINDS, incomplete
+from controller.events import OperatorDecided
 from controller.journal import Record
 from controller.snapshot import NeedleStatus, Snapshot
+from drivers.applicator_language import ApplicatorState
+from drivers.rig_language import RigState
 
 VERSION = 1
 LONGEST_LINE = 4096
 LONGEST_NAME = 40
 LONGEST_REASON = 300
+VALUES: dict[str, type | tuple[type, ...]] = {"batch": str, "measured_mci": (int, float)}
+"""What an answer to the time-out's question about the seeds may carry."""
+
+
+_FIELDS = {
+    **dict.fromkeys(("token", "who", "because", "kind", "needle", "where"), str),
+    **dict.fromkeys(("number", "since", "count"), int),
+}
 
 
 def line_of(words: dict[str, Any]) -> bytes:
@@ -39,6 +52,46 @@ def _needle_words(needle: NeedleStatus) -> dict[str, Any]:
     for name in ("first_deviation", "deviation"):
         words[name] = None if words[name] is None else words[name].to_json()
     return words
+
+
+def device_words(
+    rig: RigState | None, applicator: ApplicatorState | None, peak_force_mn: int | None
+) -> dict[str, dict[str, Any]]:
+    """Both devices as last heard of, in plain words and numbers; a device that nobody has asked yet is not there."""
+    words: dict[str, dict[str, Any]] = {}
+    if rig is not None:
+        words["rig"] = {
+            "link": _link(rig.linked),
+            "state": rig.status,
+            "position": "known" if rig.position_known else "not known",
+            "x_mm": round(rig.x_mm, 3),
+            "y_mm": round(rig.y_mm, 3),
+            "z_mm": round(rig.z_mm, 3),
+            "grip": "closed" if rig.grip_closed else "open",
+            "identity": rig.identity,
+            "simulated": rig.simulated,
+        }
+    if applicator is not None:
+        words["applicator"] = {
+            "link": _link(applicator.linked),
+            "state": applicator.st,
+            "retraction_mm": applicator.z_um / 1000,
+            "stylet_mm": applicator.stylet_um / 1000,
+            "force_mn": applicator.force_mn,
+            "peak_force_mn": peak_force_mn,
+            "seeds_left": applicator.left,
+            "cartridge": "seated" if applicator.seated else "out",
+            "e_stop": "pressed" if applicator.estop_open else "clear",
+            "latch": applicator.latch,
+            "boot": applicator.boot,
+            "identity": applicator.identity,
+            "simulated": applicator.simulated,
+        }
+    return words
+
+
+def _link(is_linked: bool) -> str:
+    return "answers" if is_linked else "no link"
 
 
 def question_words(command: AskOperator | None) -> dict[str, Any] | None:
@@ -69,12 +122,37 @@ def request_of(line: bytes) -> dict[str, Any]:
         raise NotUnderstoodError("the line is not JSON") from problem
     if not isinstance(words, dict) or not isinstance(words.get("do"), str):
         raise NotUnderstoodError('the line is no object with a text "do"')
-    for name, kind in (("token", str), ("who", str), ("because", str), ("number", int), ("since", int)):
+    for name, kind in _FIELDS.items():
         if name in words and (not isinstance(words[name], kind) or isinstance(words[name], bool)):
             raise NotUnderstoodError(f'"{name}" is not a {"text" if kind is str else "whole number"}')
+    _check_values(words.get("values", {}))
     if not isinstance(words.get("id"), int | str | None):
         raise NotUnderstoodError('"id" is neither a text nor a whole number')
     return words
+
+
+def _check_values(values: Any) -> None:
+    """What an answer carries: only what is asked for, of the right kind."""
+    if not isinstance(values, dict):
+        raise NotUnderstoodError('"values" is not an object')
+    for name, value in values.items():
+        is_right = isinstance(value, VALUES.get(name, ())) and not isinstance(value, bool)
+        if not is_right or (isinstance(value, str) and len(value) > LONGEST_REASON):
+            raise NotUnderstoodError('"values" holds a text "batch" and a number "measured_mci", no more')
+        if not isinstance(value, str) and not math.isfinite(value):
+            raise NotUnderstoodError('"measured_mci" is not a finite number')
+
+
+def why_not_decided(event: OperatorDecided, snapshot: Snapshot | None) -> str | None:
+    """Why a decision can't be taken here, in a sentence; None when it can."""
+    if event.kind not in KINDS:
+        return f"'{event.kind}' is no decision; decisions are {', '.join(KINDS)}"
+    if snapshot is None or event.kind not in snapshot.may_decide:
+        now = ", ".join(snapshot.may_decide) if snapshot is not None else ""
+        return f"{event.kind} can't be decided now; may be decided: {now or 'nothing'}"
+    if event.needle is not None and event.needle not in {needle.name for needle in snapshot.needles}:
+        return f"there is no needle {event.needle}"
+    return incomplete(event)
 
 
 def name_of(who: str) -> str:

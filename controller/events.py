@@ -160,6 +160,30 @@ class ScanUnusable(Event):
 
 
 @dataclass(frozen=True)
+class NeedlesEvaluated(Event):
+    """The dose with the needles as they stand was computed.
+
+    Attributes:
+        skipped: why it was not; empty when it was.
+        planned, now: structure -> figures (``Plan.expected``), of the plan and as the needles stand.
+        missed: goals, in words, that the plan meets and the needles as they stand do not.
+        then, still_missed: as ``now`` and ``missed``, with the proposal; empty without one.
+        proposal: needle -> retractions in mm of the seeds still to be delivered, deepest first; empty: none.
+        is_better: by the plan's goals.
+    """
+
+    number: int
+    skipped: str = ""
+    planned: dict[str, Any] = field(default_factory=dict)
+    now: dict[str, Any] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+    then: dict[str, Any] = field(default_factory=dict)
+    still_missed: list[str] = field(default_factory=list)
+    proposal: dict[str, list[float]] = field(default_factory=dict)
+    is_better: bool = False
+
+
+@dataclass(frozen=True)
 class DeviceFaulted(Event):
     """A device reports, by itself, something that must stop the procedure."""
 

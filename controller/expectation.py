@@ -29,7 +29,7 @@ def expected_seeds(known: Knowledge) -> dict[int, tuple[Floats, Floats]]:
         last = story.landings[-1] if story.landings else None
         tip = np.asarray(story.plan.tip_mm) if last is None else last.found_patient_mm
         axis = story.plan.direction if last is None else last.found_direction
-        for seed in story.plan.seeds:
+        for seed in story.seeds:
             if seed.number in known.seeds_delivered:
                 behind = seed.retraction_mm - known.plan.seed_length_mm / 2.0
                 seeds[seed.number] = (tip - axis * behind, axis)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from controller.commands import (
     AskOperator,
@@ -21,6 +22,7 @@ from controller.commands import (
     DeclareCartridge,
     DropSeed,
     EndLedger,
+    EvaluateNeedles,
     HomeApplicator,
     HomeRig,
     MoveAcross,
@@ -176,6 +178,7 @@ def depth_is_no_more_than_planned(command: Command, known: Knowledge, facts: Dev
 
 
 DEEPEST_CORRECTION_MM = 10.0
+LEAST_SPACING_MM = 5.0  # usual step of the Mick applicator
 
 
 def no_seed_delivery_has_begun(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
@@ -228,15 +231,51 @@ def seed_is_the_next_one(command: Command, known: Knowledge, facts: DeviceFacts)
 
 
 def seed_is_planned_here(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
-    """Never more seeds than planned, never one in another needle or at another place than planned."""
+    """Never one in another needle or at another place than planned, or than in the adapted plan that was confirmed."""
     assert isinstance(command, DropSeed)
-    for seed in known.needles[command.needle].plan.seeds:
+    for seed in known.needles[command.needle].seeds:
         if seed.number == command.seed:
             away_mm = abs(seed.retraction_mm - command.z_um / 1000.0)
             if away_mm <= known.settings.seed_agreement_mm:
                 return None
             return f"seed {command.seed} is planned {away_mm:.2f} mm away"
     return f"seed {command.seed} is not planned in needle {command.needle}"
+
+
+def seeds_are_no_more_than_planned(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """An adapted plan moves seeds and leaves some out; it never adds one to what was confirmed at the time-out."""
+    if len(known.seeds_delivered) < len(known.plan.seeds):
+        return None
+    return f"all {len(known.plan.seeds)} seeds of the plan are delivered"
+
+
+def seed_keeps_its_distance(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """Two seeds of a needle are never nearer than 5 mm, or than the plan's nearest where that has less."""
+    assert isinstance(command, DropSeed)
+    gaps = [
+        abs(b.retraction_mm - a.retraction_mm)
+        for needle in known.plan.needles
+        for a, b in pairwise(needle.seeds)
+    ]
+    least_mm = min([LEAST_SPACING_MM, *gaps]) - known.settings.seed_agreement_mm
+    for seed in known.needles[command.needle].seeds:
+        away_mm = abs(seed.retraction_mm - command.z_um / 1000.0)
+        if seed.number in known.seeds_delivered and away_mm < least_mm:
+            return f"seed {command.seed} would lie {away_mm:.2f} mm from seed {seed.number}"
+    return None
+
+
+def seed_lies_in_the_verified_channel(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
+    """A seed lies in the channel that a CT has shown: not before the plan's deepest, and behind the skin."""
+    assert isinstance(command, DropSeed)
+    needle, at_mm = known.needles[command.needle].plan, command.z_um / 1000.0
+    deepest_mm = min(seed.retraction_mm for seed in needle.seeds)
+    if deepest_mm - known.settings.seed_agreement_mm <= at_mm <= needle.depth_mm:
+        return None
+    return (
+        f"seed {command.seed} would leave {at_mm:.2f} mm behind the tip; needle {command.needle} allows "
+        f"{deepest_mm:.2f} to {needle.depth_mm:.2f} mm"
+    )
 
 
 def needle_stands_where_the_seed_goes(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
@@ -366,6 +405,9 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
         stylet_is_home,
         seed_is_the_next_one,
         seed_is_planned_here,
+        seeds_are_no_more_than_planned,
+        seed_keeps_its_distance,
+        seed_lies_in_the_verified_channel,
         needle_stands_where_the_seed_goes,
         cartridge_holds_a_seed,
     ),
@@ -376,6 +418,7 @@ REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
         every_seed_is_accounted_for,
     ),
     RequestScan: (no_axis_moves,),
+    EvaluateNeedles: (),
 }
 
 

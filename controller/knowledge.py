@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from controller.events import NeedlesEvaluated
 from controller.guidance import Landing, RigEstimate, offset_rig_mm
 from imaging.deviation import Deviation
 from planning.frame import Floats, RigidTransform
@@ -57,6 +58,8 @@ class NeedleStory:
         off_target: the last judged scan asks for a correction.
         abandoned_because: who abandoned it and why; empty when it is not.
         attempts_granted: by a person, on top of the settings' ``max_attempts``.
+        last_z_um, intended_z_um: where the applicator has drawn it back to, and was last told to.
+        adapted: its seeds after an adapted plan was confirmed; None: as planned.
     """
 
     plan: PlannedNeedle
@@ -72,12 +75,19 @@ class NeedleStory:
     off_target: bool = False
     seeds_delivered: int = 0
     last_z_um: int = 0
+    intended_z_um: int = 0
+    adapted: tuple[PlannedSeed, ...] | None = None
     attempts_granted: int = 0
     abandoned_because: str = ""
 
     def attempts_allowed(self, settings: ProcedureSettings) -> int:
         """Insertions and corrections before a person must decide (again)."""
         return settings.max_attempts + self.attempts_granted
+
+    @property
+    def seeds(self) -> tuple[PlannedSeed, ...]:
+        """Delivered or to be, deepest first: the plan's, or those of the adapted plan."""
+        return self.plan.seeds if self.adapted is None else self.adapted
 
     @property
     def is_verified(self) -> bool:
@@ -174,6 +184,9 @@ class Knowledge:
     seated: tuple[int, int] | None = None
     cartridge_to_change: bool = False
     delivery_changed: bool = False
+    evaluation_due: bool = False
+    evaluations: list[NeedlesEvaluated] = field(default_factory=list)
+    adopted: list[int] = field(default_factory=list)
     abort_by_hand: bool = False
     pause_wished: bool = False
     scan_wished: bool = False
@@ -217,11 +230,16 @@ class Knowledge:
         """The needle's seeds that are still to be delivered, deepest first; none of an abandoned needle."""
         if story.state in ("delivered", "abandoned"):
             return []
-        return [seed for seed in story.plan.seeds if seed.number not in self.seeds_delivered]
+        return [seed for seed in story.seeds if seed.number not in self.seeds_delivered]
 
     def next_seed(self) -> int | None:
         """Number in the plan of the next seed to be delivered; None when none is left."""
         return next((s.number for story in self.needles.values() for s in self.seeds_left(story)), None)
+
+    @property
+    def seeds_intended(self) -> int:
+        """Seeds of the whole implant: the plan's, or those of the adapted plan."""
+        return sum(len(story.seeds) for story in self.needles.values())
 
     @property
     def implanted(self) -> int:

@@ -13,6 +13,7 @@ from controller.commands import (
     DeclareCartridge,
     DropSeed,
     EndLedger,
+    EvaluateNeedles,
     HomeApplicator,
     HomeRig,
     MoveAcross,
@@ -38,6 +39,8 @@ def prepare(known: Knowledge, command: Command) -> None:
             known.scan_wished = False
         case RetractNeedle():
             known.retraction_at_home = False
+            story = known.needles[command.needle]
+            story.intended_z_um = max(story.intended_z_um, command.z_um)
 
 
 def learn(known: Knowledge, command: Command) -> None:
@@ -55,7 +58,10 @@ def learn(known: Knowledge, command: Command) -> None:
             known.coupled = None
         case AskOperator(task="take_out_needle"):
             if command.needle is not None:
-                known.needles[command.needle].aim_rig_mm = None
+                story = known.needles[command.needle]
+                story.aim_rig_mm = None
+                if known.ledger_begun and story.state == "in place" and not known.seeds_left(story):
+                    story.state = "delivered"  # the adapted plan has no seed for it
                 if known.loaded == command.needle:
                     known.loaded = None
         case AskOperator(task="free_grip"):
@@ -100,6 +106,8 @@ def learn(known: Knowledge, command: Command) -> None:
             known.cartridge_to_change = False
         case RetractNeedle():
             known.needles[command.needle].last_z_um = command.z_um
+        case EvaluateNeedles():
+            known.evaluation_due = False
         case EndLedger():
             known.cartridge_left, known.ledger_ended = 0, True
     known.message = in_words(command)

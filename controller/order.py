@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from controller.devices_file import DEVICES_FILE, Devices, read_devices
+from controller.devices_file import DEVICES_FILE, ENCODER, Devices, read_devices
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 
@@ -18,7 +18,10 @@ ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite
 
 @dataclass(frozen=True)
 class Order:
-    """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs asked for."""
+    """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs asked for.
+
+    ``depth_encoder``: its port; "" where none is fitted.
+    """
 
     case: str
     rig: str
@@ -27,6 +30,13 @@ class Order:
     operator: str
     slice_mm: float
     max_attempts: int
+    depth_encoder: str = ""
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Of all ports, by the device's name."""
+        beside = {ENCODER: self.depth_encoder} if self.depth_encoder else {}
+        return {"rig": self.rig, "applicator": self.applicator, **beside}
 
     def write(self, folder: Path, plan: Plan, devices: Devices) -> None:
         """Into ``folder``, before anything begins. AskedWrongly: it can't be written."""

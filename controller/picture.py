@@ -29,12 +29,12 @@ def picture(
                 first_deviation=story.first_deviation,
                 deviation=story.deviation,
                 seeds_delivered=story.seeds_delivered,
-                seeds_planned=len(story.plan.seeds),
+                seeds_planned=len(story.seeds),
             )
             for story in known.needles.values()
         ),
         seeds_delivered=len(known.seeds_delivered),
-        seeds_planned=len(known.plan.seeds),
+        seeds_planned=known.seeds_intended,
         cartridge_left=known.cartridge_left,
         rig=rig,
         applicator=applicator,

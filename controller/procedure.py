@@ -14,8 +14,8 @@ from typing import Any
 
 from transitions import Machine, State
 
-from controller import agenda, expectation, insertion, protocol, resumption, time_out
-from controller.commands import AskOperator, Command, DropSeed, RequestScan
+from controller import adapting, agenda, expectation, insertion, protocol, resumption, time_out
+from controller.commands import AskOperator, Command, DropSeed, EvaluateNeedles, RequestScan
 from controller.decisions import decide
 from controller.events import (
     CommandDone,
@@ -23,6 +23,7 @@ from controller.events import (
     CommandRefused,
     DeviceFaulted,
     Event,
+    NeedlesEvaluated,
     OperatorConfirmed,
     OperatorDecided,
     OperatorDeclined,
@@ -40,6 +41,10 @@ from controller.picture import picture
 from controller.snapshot import Snapshot
 from planning.frame import Floats
 from planning.plan import Plan
+
+
+def _is_about_adapting(command: Command | None) -> bool:
+    return isinstance(command, AskOperator) and command.task == adapting.TASK
 
 
 class _Steps:
@@ -166,6 +171,12 @@ class Procedure:
                 return self._fire("fault_seen", event.reason)
             case CommandRefused():
                 return self._fire("fault_seen", f"held back by {event.interlock}: {event.reason}")
+            case OperatorConfirmed() | OperatorDeclined() if _is_about_adapting(answered):
+                adapting.settle(self.known, event)
+                return self._next()
+            case NeedlesEvaluated() if isinstance(answered, EvaluateNeedles):
+                self._agenda.extend(adapting.take_in(self.known, event))
+                return self._next()
             case OperatorDeclined():
                 return self._fire("fault_seen", f"declined by {event.who}: {event.reason}")
             case SeedDropped() if isinstance(answered, DropSeed):
@@ -254,8 +265,11 @@ class Procedure:
             known.pause_wished = False
             return self._fire("pause_reached", "paused at a person's wish")
         if not self._agenda and self.state == "DELIVERING_SEEDS" and known.delivery_changed:
-            known.delivery_changed = False
-            self._agenda.extend(agenda.deliver(known))
+            if known.evaluation_due:
+                self._agenda.append(EvaluateNeedles(0))
+            else:
+                known.delivery_changed = False
+                self._agenda.extend(agenda.deliver(known))
         if not self._agenda:
             return self._fire("work_done", self.known.message)
         self._issued += 1
@@ -301,8 +315,7 @@ class Procedure:
             case "INSERTING_SEED_NEEDLES":
                 self._agenda.extend(insertion.insert_all(known))
             case "DELIVERING_SEEDS":
-                known.delivery_changed = False
-                self._agenda.extend(agenda.deliver(known))
+                known.delivery_changed = known.evaluation_due = True  # the rest follows from what that gives
             case "ABORTING":
                 self._agenda.extend(agenda.abort(known))
             case _ if state in protocol.SCANNED_IN:

@@ -30,6 +30,7 @@ from controller.session import Operator, Transport
 from drivers import applicator_language as a
 from drivers import rig_language as r
 from drivers.applicator import ApplicatorDriver
+from drivers.depth_check import STEPS_LOST
 from drivers.rig import RigDriver
 
 SETTLE_S = 25.0
@@ -77,17 +78,29 @@ class Verdict:
 
 
 def look(
-    rig: RigDriver, applicator: ApplicatorDriver, transport: Transport, procedure: Procedure
+    rig: RigDriver,
+    applicator: ApplicatorDriver,
+    transport: Transport,
+    procedure: Procedure,
+    looked_in: Callable[[], None] = lambda: None,
 ) -> DeviceReport:
-    """Connect both devices and ask them. The rig is left alone first until its last line must have ended."""
+    """Connect both devices and ask them. The rig is left alone first until its last line must have ended.
+
+    ``looked_in``: called all the time; what it raises ends the look.
+    """
     problems: list[str] = []
-    serve_links(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9))
+
+    def settling() -> bool:
+        looked_in()
+        return True
+
+    serve_links(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9), settling)
 
     def carried_out(
         driver: RigDriver | ApplicatorDriver, begin: Callable[[int], None]
     ) -> list[r.RigEvent | a.ApplicatorEvent]:
         begin(transport.now_ns())
-        serve_links(rig, applicator, transport, None, lambda: driver.is_busy)
+        serve_links(rig, applicator, transport, None, lambda: settling() and driver.is_busy)
         problems.extend(f"{device}: {why}." for device, why in transport.lost())
         return list(driver.events())
 
@@ -143,7 +156,7 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     procedure = replayed.procedure
     known, pending = procedure.known, procedure.interrupted
     state, ledger = report.applicator, report.ledger
-    told = [f"By the journal {len(known.seeds_delivered)} of {len(known.plan.seeds)} seeds are delivered."]
+    told = [f"By the journal {len(known.seeds_delivered)} of {known.seeds_intended} seeds are delivered."]
     if procedure.is_held:
         told.append(f"Held: {known.held_because}.")
     amiss = list(report.problems)
@@ -195,10 +208,12 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     )
     is_checking = procedure.working_state == "CHECKING_DEVICES"
     home = not at_home and not is_checking and not isinstance(pending, HomeApplicator)
+    # After lost steps the rig's own count of where the carriage stands is known to be wrong.
+    is_placed = report.rig.status == "Idle" and not (procedure.is_held and STEPS_LOST in known.held_because)
     resumed = ProcedureResumed(
         who="",
         is_answered=adopted is not None,
-        carriage_z_mm=round(report.rig.z_mm, 3) if report.rig.status == "Idle" else None,
+        carriage_z_mm=round(report.rig.z_mm, 3) if is_placed else None,
         latch=state.latch,
         home_applicator=home,
     )

@@ -150,6 +150,8 @@ class BenchHands:
 
     def help(self, command: AskOperator) -> str | None:
         """Have it done; why not, when it was not."""
+        if command.task == "adapt_plan":
+            return None  # a decision: there is nothing to be done by hand
         request = {
             "do": command.task,
             "needle": command.needle,

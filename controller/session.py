@@ -14,11 +14,13 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict
 from typing import Protocol
 
+from controller.adapting import automatic_answer, implant_now
 from controller.commands import (
     APPLICATOR_COMMANDS,
     RIG_COMMANDS,
     AskOperator,
     Command,
+    EvaluateNeedles,
     RequestScan,
 )
 from controller.device_words import (
@@ -32,7 +34,9 @@ from controller.events import (
     CommandRefused,
     DeviceFaulted,
     Event,
+    NeedlesEvaluated,
     OperatorConfirmed,
+    OperatorDecided,
     OperatorDeclined,
     ProcedureStarted,
     ScanAnalysed,
@@ -44,7 +48,12 @@ from controller.journal import Journal
 from controller.procedure import Procedure
 from controller.snapshot import Snapshot
 from drivers.applicator import ApplicatorDriver
+from drivers.applicator_language import ApplicatorState
 from drivers.rig import RigDriver
+from drivers.rig_language import RigState
+from planning.adaptation import Implant
+
+_STANDING = ("Idle", "Hold", "Alarm")
 
 
 class Transport(Protocol):
@@ -78,6 +87,13 @@ class Scanner(Protocol):
         """What the CT shows, and how many ns of the procedure's clock it took."""
 
 
+class Evaluator(Protocol):
+    """Computes the dose with the needles as they stand."""
+
+    def evaluate(self, command: EvaluateNeedles, implant: Implant, /) -> tuple[NeedlesEvaluated, int]:
+        """Figures and proposal, and how many ns of the procedure's clock it took."""
+
+
 class Session:
     """Run one procedure to its end (completed, held or stopped).
 
@@ -85,6 +101,9 @@ class Session:
         aside: where people and scanner are waited for while both links are served; None: their answers are
             there at once and time passes afterwards (virtual time).
         stop_pressed: asked all the time; who presses stop, or None.
+        evaluator: None: the dose is not computed with the needles as they stand, and the plan kept.
+        decided: asked all the time while it goes on; what a person decides beside confirming, or None.
+        devices_seen: told all the time: both states, and whether both are known to stand since the last stop.
     """
 
     def __init__(
@@ -100,6 +119,9 @@ class Session:
         listener: Callable[[Snapshot], None] = lambda _snapshot: None,
         aside: Executor | None = None,
         stop_pressed: Callable[[], str | None] = lambda: None,
+        evaluator: Evaluator | None = None,
+        decided: Callable[[], OperatorDecided | None] = lambda: None,
+        devices_seen: Callable[[RigState, ApplicatorState, bool], None] | None = None,
     ) -> None:
         self.procedure = procedure
         self.journal = journal
@@ -112,6 +134,10 @@ class Session:
         self._listener = listener
         self._aside = aside
         self._stop_pressed = stop_pressed
+        self._evaluator = evaluator
+        self._decided = decided
+        self._devices_seen = devices_seen
+        self._is_stopping = False
         self._awaited: Future[tuple[Event, int]] | None = None
         self._inbox: deque[Event] = deque()
 
@@ -142,9 +168,17 @@ class Session:
 
     def _stop_devices(self) -> None:
         now = self._transport.now_ns()
+        self._is_stopping = True
         self._rig.stop(now)
         self._applicator.stop(now)
         self._transport.exchange()
+
+    def have_stopped(self) -> bool:
+        """A stop was pressed, and both devices say since then that they stand; one without link never does."""
+        rig, applicator = self._rig.state, self._applicator.state
+        rig_stands = rig.linked and not self._rig.is_busy and rig.status.partition(":")[0] in _STANDING
+        applicator_stands = applicator.linked and applicator.latch != "NONE" and applicator.st == "LATCHED"
+        return self._is_stopping and rig_stands and applicator_stands
 
     def snapshot(self) -> Snapshot:
         rig, applicator = self._rig.state, self._applicator.state
@@ -172,6 +206,7 @@ class Session:
             if after == "HELD":
                 self.faults.append(reason)
                 if under_way is not None and self.procedure.pending is under_way:
+                    self._is_stopping = True
                     self._rig.stop(self._transport.now_ns())
                     self._applicator.stop(self._transport.now_ns())
         self._listener(self.snapshot())
@@ -190,6 +225,10 @@ class Session:
             return
         self.journal.append(now, "intention", command.to_json())
         match command:
+            case AskOperator(task="adapt_plan") if self._operator.is_automatic:
+                self._inbox.append(automatic_answer(command, self._operator.name))
+            case EvaluateNeedles():
+                self._evaluate(command, now)
             case AskOperator():
                 self._await(lambda: self._operator.answer(command), now)
             case RequestScan():
@@ -200,6 +239,14 @@ class Session:
                 self._applicator.start(applicator_command(command), now)
             case _:
                 raise TypeError(f"no device takes {type(command).__name__}")
+
+    def _evaluate(self, command: EvaluateNeedles, now_ns: int) -> None:
+        evaluator = self._evaluator
+        if evaluator is None:
+            self._inbox.append(NeedlesEvaluated(command.number, skipped="nobody here computes doses"))
+            return
+        implant = implant_now(self.procedure.known)  # taken here: what is known may change meanwhile
+        self._await(lambda: evaluator.evaluate(command, implant), now_ns)
 
     def _await(self, ask: Callable[[], tuple[Event, int]], now_ns: int) -> None:
         """People and scanner take minutes: a fault or a stop meanwhile is heard all the same."""
@@ -220,6 +267,11 @@ class Session:
             who = self._stop_pressed()
             if who is not None:
                 self.stop(who)
+            decision = None if self.procedure.is_over else self._decided()
+            if decision is not None:
+                self._inbox.append(decision)
+            if self._devices_seen is not None:
+                self._devices_seen(self._rig.state, self._applicator.state, self.have_stopped())
             now = self._transport.now_ns()
             if self._inbox and until_ns is None:
                 return

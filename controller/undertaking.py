@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from controller.commands import AskOperator
-from controller.devices_file import Devices
+from controller.devices_file import ENCODER, Devices
 from controller.door import Door, stop_or_note
-from controller.events import Event, OperatorConfirmed, OperatorDeclined
+from controller.events import Event, OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
 from controller.order import JOURNAL_FILE
@@ -23,7 +23,7 @@ from controller.ports import Aside, PortTransport, open_ports
 from controller.procedure import Procedure
 from controller.recovery import DeviceReport, compare, confirm, look, serve_links
 from controller.replay import replay
-from controller.session import Operator, Scanner, Session
+from controller.session import Evaluator, Operator, Scanner, Session
 from controller.snapshot import Snapshot
 from controller.urgency import precedence
 from drivers.applicator import ApplicatorDriver
@@ -58,12 +58,31 @@ class NotResumed(AskedWrongly):
 
 
 @dataclass(frozen=True)
+class Held:
+    """A held procedure, for who decides what becomes of it. The ports are closed.
+
+    Attributes:
+        why_not: why the last try did not go on; empty before the first.
+        snapshot: as it stands now; ``message`` tells why it is held, ``may_decide`` what may be decided.
+        decide: journals a decision (any but ``abort``) and takes it in; what it did, in words.
+        stopped_by: who pressed stop meanwhile, or None.
+    """
+
+    why_not: str
+    snapshot: Callable[[], Snapshot]
+    decide: Callable[[OperatorDecided], str]
+    stopped_by: Callable[[], str | None]
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What a procedure needs of the world around it.
 
     Attributes:
-        urls: of both ports, by the device's name.
-        goes_on: asked when it is held (reason, and why the last try did not go on): try again, or leave it held.
+        urls: of the ports, by the device's name; the depth encoder's only where one is fitted.
+        goes_on: asked when it is held: try again (True), leave it held (False), or a decision to abort.
+        evaluator: of the dose with the needles as they stand; None: the plan is kept.
+        decided: what a person decides beside confirming while it runs, or None; asked all the time.
         told: gets lines for a person.
         new_session_id: four hex digits, different each time.
         stop_pressed: who pressed stop, or None; asked all the time.
@@ -74,11 +93,13 @@ class Surroundings:
     urls: Mapping[str, str]
     operator: Operator
     scanner: Scanner
-    goes_on: Callable[[str, str], bool]
+    goes_on: Callable[[Held], bool | OperatorDecided]
     new_session_id: Callable[[], str]
     listener: Callable[[Snapshot], None] = lambda _snapshot: None
     told: Callable[[str], None] = lambda _line: None
     stop_pressed: Callable[[], str | None] = lambda: None
+    decided: Callable[[], OperatorDecided | None] = lambda: None
+    evaluator: Evaluator | None = None
     recorder: Recorder | None = None
     door: Door | None = None
 
@@ -134,10 +155,10 @@ class Undertaking:
 
     def _onward(self, session: Session) -> Session:
         while session.procedure.is_held:
-            reason, why_not = session.procedure.known.held_because, ""
-            while self._around.goes_on(reason, why_not):
+            self._held, why_not = session.snapshot(), ""
+            while (goes_on := self._around.goes_on(self._rest(why_not))) is not False:
                 try:
-                    session = self._again()
+                    session = self._again(None if goes_on is True else goes_on)
                     break
                 except AskedWrongly as problem:
                     why_not = str(problem)
@@ -145,7 +166,11 @@ class Undertaking:
                 return session
         return session
 
-    def _again(self) -> Session:
+    def _rest(self, why_not: str) -> Held:
+        return Held(why_not, lambda: self._held, self._decide, self._stopped_by)
+
+    def _again(self, abortion: OperatorDecided | None = None) -> Session:
+        """Taken up: by a person's word after journal and devices agree, or by giving the implantation up."""
         replayed = replay(self._path, self._plan)
         procedure = replayed.procedure
         if procedure.is_ended:
@@ -159,9 +184,17 @@ class Undertaking:
             self._tell_door(journal)
             session = self._session(procedure, journal, rig, applicator, transport)
             begin_with: tuple[Event, ...] = ()
-            if procedure.state != "READY":
-                report = self._without_strangers(look(rig, applicator, transport, procedure), began_with)
-                asked = _Served(self._around, rig, applicator, transport, self._aside)
+            if abortion is not None:
+                report = replace(self._look(rig, applicator, transport, procedure), problems=())
+                strangers = self._without_strangers(report, began_with).problems
+                if strangers:
+                    raise NotResumed(" ".join(strangers))
+                begin_with = (abortion,)
+            elif procedure.state != "READY":
+                report = self._without_strangers(
+                    self._look(rig, applicator, transport, procedure), began_with
+                )
+                asked = _Served(self._around, self._stopped_by, rig, applicator, transport, self._aside)
                 resumption = confirm(compare(replayed, report), asked, journal, transport.now_ns())
                 begin_with = resumption.begin_with
                 if not begin_with:
@@ -179,11 +212,6 @@ class Undertaking:
     ) -> Session:
         around, door = self._around, self._around.door
 
-        def told(snapshot: Snapshot) -> None:
-            if door is not None:
-                door.show(snapshot)
-            around.listener(snapshot)
-
         def stop_pressed() -> str | None:
             who = around.stop_pressed()
             return who if who is not None or door is None else stop_or_note(door, journal, transport.now_ns)
@@ -196,10 +224,53 @@ class Undertaking:
             transport=transport,
             operator=around.operator,
             scanner=around.scanner,
-            listener=told,
+            listener=self._show,
             aside=self._aside,
             stop_pressed=stop_pressed,
+            evaluator=around.evaluator,
+            decided=self._decided,
+            devices_seen=None if door is None else door.devices_seen,
         )
+
+    def _decided(self) -> OperatorDecided | None:
+        door = self._around.door
+        event = self._around.decided()
+        return event if event is not None or door is None else door.decided()
+
+    def _stopped_by(self) -> str | None:
+        """Who pressed stop while no session runs; also a sign of life for those who follow at the door."""
+        door = self._around.door
+        at_door = None if door is None else door.stop_pressed()
+        return self._around.stop_pressed() or at_door
+
+    def _look(
+        self, rig: RigDriver, applicator: ApplicatorDriver, transport: PortTransport, procedure: Procedure
+    ) -> DeviceReport:
+        def looked_in() -> None:
+            who = self._stopped_by()
+            if who is not None:
+                raise NotResumed(f"Interrupted by {who} before it went on; nothing was moved.")
+
+        return look(rig, applicator, transport, procedure, looked_in)
+
+    def _decide(self, event: OperatorDecided) -> str:
+        """A decision about a held procedure: journaled, taken in, shown; nothing is sent. What it did, in words."""
+        replayed = replay(self._path, self._plan)
+        journal = self._continue_journal(self._path)
+        try:
+            self._tell_door(journal)
+            journal.append(replayed.last_ns, "event", event.to_json())
+        finally:
+            journal.close()
+        replayed.procedure.handle(event)
+        self._held = replayed.procedure.snapshot(replayed.last_ns, rig="no link", applicator="no link")
+        self._show(self._held)
+        return replayed.procedure.known.message
+
+    def _show(self, snapshot: Snapshot) -> None:
+        if self._around.door is not None:
+            self._around.door.show(snapshot)
+        self._around.listener(snapshot)
 
     def _tell_door(self, journal: Journal) -> None:
         if self._around.door is not None:
@@ -213,13 +284,14 @@ class Undertaking:
         devices, around = self._devices, self._around
         ends = {name: (url, devices.baud[name]) for name, url in around.urls.items()}
         ports = open_ports(
-            ends, within_s=within_s, told=around.told, given_up=lambda: around.stop_pressed() is not None
+            ends, within_s=within_s, told=around.told, given_up=lambda: self._stopped_by() is not None
         )
         with ExitStack() as keep:
             keep.enter_context(precedence())
-            rig = rig_driver(devices.rig, around.recorder)
+            encoder = devices.encoder if ENCODER in around.urls else None
+            rig = rig_driver(devices.rig, around.recorder, encoder)
             applicator = applicator_driver(devices.applicator, around.new_session_id(), around.recorder)
-            drivers: dict[str, Any] = {"rig": rig, "applicator": applicator}
+            drivers: dict[str, Any] = {"rig": rig, "applicator": applicator, ENCODER: rig.encoder_end}
             transport = PortTransport(
                 {name: (drivers[name], port) for name, port in ports.items()},
                 speed=devices.speed,
@@ -234,14 +306,19 @@ class Undertaking:
         for name, state in (("rig", report.rig), ("applicator", report.applicator)):
             if not state.linked:
                 continue
-            began = began_with.get(name, state.identity)
-            if began != state.identity:
-                problems.append(
-                    f"The {name} at {self._around.urls[name]} is {state.identity}; the procedure began with {began}."
-                )
+            self._compare(name, state.identity, began_with, problems)
             if self._around.operator.is_automatic and not state.simulated:
                 problems.append(f"The {name} is real hardware: a person must confirm (--operator terminal).")
+        if report.rig.encoder:
+            self._compare(ENCODER, report.rig.encoder, began_with, problems)
         return replace(report, problems=tuple(problems))
+
+    def _compare(self, name: str, identity: str, began_with: Mapping[str, str], problems: list[str]) -> None:
+        began = began_with.get(name, identity)
+        if began != identity:
+            problems.append(
+                f"The {name} at {self._around.urls[name]} is {identity}; the procedure began with {began}."
+            )
 
 
 def finished(folder: Path, plan: Plan) -> Procedure | None:
@@ -258,12 +335,14 @@ def finished(folder: Path, plan: Plan) -> Procedure | None:
 
 
 def identities(journal: Path) -> dict[str, str]:
-    """Which rig and applicator the journal first tells of, as they call themselves."""
+    """Which rig, applicator and depth encoder the journal first tells of, as they call themselves."""
     first: dict[str, str] = {}
     for record in read_journal(journal):
         back = record.body.get("readback")
         if isinstance(back, dict) and "identity" in back:
             first.setdefault("applicator" if "boot" in back else "rig", str(back["identity"]))
+            if "depth_encoder" in back:
+                first.setdefault(ENCODER, str(back["depth_encoder"]))
     return first
 
 
@@ -273,12 +352,14 @@ class _Served:
     def __init__(
         self,
         around: Surroundings,
+        stopped_by: Callable[[], str | None],
         rig: RigDriver,
         applicator: ApplicatorDriver,
         transport: PortTransport,
         aside: Aside,
     ) -> None:
-        self._around, self._rig, self._applicator = around, rig, applicator
+        self._around, self._stopped_by = around, stopped_by
+        self._rig, self._applicator = rig, applicator
         self._transport, self._aside = transport, aside
         self.is_automatic, self.name = around.operator.is_automatic, around.operator.name
 
@@ -286,7 +367,7 @@ class _Served:
         answer = self._aside.submit(self._around.operator.answer, command)
 
         def is_awaited() -> bool:
-            who = self._around.stop_pressed()
+            who = self._stopped_by()
             if who is not None:
                 raise NotResumed(f"Interrupted by {who} before it went on; nothing was moved.")
             return not answer.done()

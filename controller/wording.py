@@ -13,6 +13,7 @@ from controller.commands import (
     DeclareCartridge,
     DropSeed,
     EndLedger,
+    EvaluateNeedles,
     HomeApplicator,
     HomeRig,
     MoveAcross,
@@ -60,4 +61,6 @@ def in_words(command: Command) -> str:
             return "Count of seeds closed: every seed accounted for"
         case RequestScan():
             return f"CT {command.scan} ({command.kind})"
+        case EvaluateNeedles():
+            return "Dose with the needles as they stand"
     return type(command).__name__

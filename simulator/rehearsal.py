@@ -25,6 +25,7 @@ from controller.aftermath import ScanAnalyst, Stopwatch, count_in_journal, post_
 from controller.answers import Answers
 from controller.commands import APPLICATOR_COMMANDS, RIG_COMMANDS, AskOperator, RequestScan
 from controller.door import Door, DoorOperator, stop_or_note
+from controller.evaluator import DoseEvaluator
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.journal import Journal, Record
 from controller.knowledge import ProcedureSettings
@@ -59,6 +60,8 @@ from simulator.world import World
 
 SCAN_TAKES_S = 120.0
 """From the request of a CT to its analysis, on the procedure's clock (assumed)."""
+DOSE_TAKES_S = 20.0
+"""For the dose with the needles as they stand, on the procedure's clock (assumed)."""
 HANDS_TAKE_S = {"confirm_time_out": 60.0, "seat_cartridge": 20.0, "couple_applicator": 15.0}
 """How long people take for what they are asked (assumed); 8 s for anything else."""
 NOBODY_ANSWERS_S = 600.0
@@ -451,6 +454,16 @@ def _set_up(
         listener=told,
         aside=Aside() if options.door == "ports" else None,
         stop_pressed=stop_pressed,
+        evaluator=DoseEvaluator(
+            plan,
+            anatomy,
+            load_site_protocol(options.protocol),
+            load_source(plan.source_model),
+            watch.timed,
+            DOSE_TAKES_S,
+        ),
+        decided=door.decided,
+        devices_seen=door.devices_seen,
     )
     return session, scanner, hands, director
 

@@ -18,7 +18,7 @@ from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed,
 from controller.journal import Journal
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
-from controller.session import Session, Transport
+from controller.session import Evaluator, Session, Transport
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
@@ -136,6 +136,7 @@ class Room:
         folder: Path,
         over: Callable[[RigDriver, ApplicatorDriver], Transport] | None = None,
         aside: Executor | None = None,
+        evaluator: Evaluator | None = None,
     ) -> Session:
         """A session with this room; ``over``: makes another transport than the one in this process."""
         self.procedure = Procedure(self.plan, self.settings)
@@ -152,6 +153,7 @@ class Room:
             operator=self,
             scanner=self,
             aside=aside,
+            evaluator=evaluator,
         )
 
     # --- people -----------------------------------------------------------------------------------------

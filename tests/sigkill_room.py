@@ -120,7 +120,7 @@ def controller(folder: Path, moment: str) -> None:
         urls={"rig": str(folder / "rig"), "applicator": str(folder / "applicator")},
         operator=BenchHands(requests),
         scanner=_Scanner(requests),
-        goes_on=lambda _reason, _why_not: False,
+        goes_on=lambda _held: False,
         new_session_id=new_session_id,
     )
     _SigkilledJournal.moment = tuple(moment.split())

@@ -17,14 +17,17 @@ import pytest
 from console.cli import main
 from console.door_client import DoorClient
 from controller.commands import AskOperator
-from controller.door import MOST_CLIENTS, Door, DoorOperator, stop_or_note
+from controller.door import MOST_CLIENTS, Door, DoorOperator, rest, stop_or_note
 from controller.door_words import LONGEST_LINE
-from controller.events import OperatorConfirmed, OperatorDeclined
+from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
 from controller.ports import Aside
 from controller.procedure import Procedure
 from controller.snapshot import Snapshot
+from controller.undertaking import Held
+from drivers.applicator_language import ApplicatorState
+from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
 from tests.made_plan import made_plan
 from tests.plain_room import Room
@@ -46,6 +49,12 @@ PICTURE = Procedure(PLAN, ProcedureSettings()).snapshot(0, rig="Idle", applicato
 
 def a_snapshot(message: str = "") -> Snapshot:
     return replace(PICTURE, message=message)
+
+
+STANDING = (
+    RigState(linked=True, status="Idle", position_known=True, z_mm=-19.0, identity="R1", simulated=True),
+    ApplicatorState(linked=True, st="LATCHED", latch="STOP", z_um=5000, boot="0003", simulated=True),
+)
 
 
 def raw(door: Door) -> socket.socket:
@@ -173,7 +182,7 @@ def test_the_first_answer_counts_and_the_other_console_is_told(door: Door, tmp_p
     door.show(a_snapshot())
     with DoorClient(tmp_path, "Ann") as ann, DoorClient(tmp_path, "Bob") as bob:
         ann.follow()
-        while (news := ann.news(PATIENCE_S)) is not None and news["ask"] is None:
+        while (news := ann.news(PATIENCE_S)) is not None and news.get("ask") is None:
             pass
         assert news is not None
         assert news["ask"]["number"] == 7
@@ -193,7 +202,7 @@ def test_a_no_is_told_with_its_reason_and_a_hold_ends_the_question(door: Door, t
         answer = Aside().submit(operator.answer, AskOperator(2, "load_needle", "?"))
         door.show(a_snapshot())
         ann.follow()
-        while (news := ann.news(PATIENCE_S)) is not None and (news["ask"] or {}).get("number") != 2:
+        while (news := ann.news(PATIENCE_S)) is not None and (news.get("ask") or {}).get("number") != 2:
             pass
         door.show(replace(PICTURE, state="HELD"))
         assert isinstance(answer.result(PATIENCE_S)[0], OperatorDeclined)
@@ -215,8 +224,9 @@ def test_a_reader_that_never_reads_holds_nobody_up(door: Door, tmp_path: Path) -
         for number in range(3_000):
             door.show(a_snapshot(f"{number} " + "x" * 500))
         ann.follow()
-        while (news := ann.news(PATIENCE_S)) is not None and news["snapshot"]["message"].split()[0] != "2999":
-            pass
+        while (news := ann.news(PATIENCE_S)) is not None:
+            if news.get("snapshot", {"message": "-"})["message"].split()[0] == "2999":
+                break
         assert news is not None
 
 
@@ -264,6 +274,101 @@ def test_a_procedure_is_led_and_stopped_through_the_door(tmp_path: Path) -> None
     assert who.count("Ann") >= 3
 
 
+def told(client: DoorClient, what: str) -> dict[str, Any]:
+    while (news := client.news(PATIENCE_S)) is not None:
+        if what in news:
+            return news
+    raise AssertionError(f"no {what} came")
+
+
+def test_a_loop_that_hangs_is_seen_by_its_beat(tmp_path: Path) -> None:
+    clock_s = [100.0]
+    door = Door(tmp_path, clock_s=lambda: clock_s[0])
+    with DoorClient(tmp_path, "Ann") as ann:
+        ann.follow()
+        door.stop_pressed()
+        clock_s[0] += 3.0
+        assert told(ann, "beat")["beat"] == 3.0
+        door.stop_pressed()
+        clock_s[0] += 0.5
+        assert told(ann, "beat")["beat"] == 0.5
+    door.close()
+
+
+def test_the_devices_are_told_as_they_were_last_heard_of(door: Door, tmp_path: Path) -> None:
+    door.show(a_snapshot())
+    with DoorClient(tmp_path, "Ann") as ann:
+        ann.follow()
+        assert told(ann, "snapshot")["devices"] == {}
+        door.devices_seen(*STANDING, False)
+        news = told(ann, "snapshot")
+        assert news["stopped"] is False
+        assert news["devices"]["rig"]["z_mm"] == -19.0
+        assert news["devices"]["applicator"]["retraction_mm"] == 5.0
+        assert (news["devices"]["applicator"]["latch"], news["devices"]["applicator"]["boot"]) == (
+            "STOP",
+            "0003",
+        )
+        door.devices_seen(*STANDING, True)
+        assert told(ann, "snapshot")["stopped"] is True
+
+
+def test_only_what_may_be_decided_is_handed_over(door: Door, tmp_path: Path) -> None:
+    with DoorClient(tmp_path, "Ann") as ann:
+        assert "may be decided: nothing" in (ann.decide("pause") or "")
+        door.show(replace(PICTURE, state="HELD", may_decide=("grant_attempts", "seed_is", "abort")))
+        for kind, more, why in [
+            ("invented", {}, "is no decision"),
+            ("pause", {}, "can't be decided now"),
+            ("grant_attempts", {"needle": "N99", "count": 1}, "no needle N99"),
+            ("grant_attempts", {"needle": PLAN.needles[0].name}, "count of at least 1"),
+            ("seed_is", {"where": "pocket"}, "where the seed is"),
+            ("abort", {}, "needs a reason"),
+        ]:
+            assert why in (ann.decide(kind, **more) or ""), kind
+        assert door.decided() is None
+        assert ann.decide("grant_attempts", "tissue gives", needle=PLAN.needles[0].name, count=2) is None
+        rung(door)
+        expected = OperatorDecided("grant_attempts", "Ann", "tissue gives", PLAN.needles[0].name, 2)
+        assert door.decided() == expected
+        assert door.decided() is None
+
+
+def test_values_go_with_the_answer_about_the_seeds_and_with_no_other(door: Door, tmp_path: Path) -> None:
+    values = {"batch": "B-17", "measured_mci": 0.402}
+    with DoorClient(tmp_path, "Ann") as ann:
+        for item in ("plan", "seeds"):
+            asked = AskOperator(3, "confirm_time_out", "Time-out.", item=item)
+            answer = Aside().submit(DoorOperator(door).answer, asked)
+            while "not asked" in (why := ann.answer(3, values) or "") or "nothing is" in why:
+                pass
+            if item == "plan":
+                assert "asks for no values" in why
+                assert ann.answer(3) is None
+            else:
+                assert why == ""
+            expected = OperatorConfirmed(3, "Ann", values if item == "seeds" else {})
+            assert answer.result(PATIENCE_S)[0] == expected
+        with pytest.raises(ConnectionError, match="measured_mci"):
+            ann.answer(4, {"measured_mci": "much"})
+
+
+def test_consoles_decide_about_a_held_procedure_and_let_it_go_on(door: Door, tmp_path: Path) -> None:
+    taken: list[str] = []
+    held = Held("", a_snapshot, lambda event: taken.append(event.kind) or "", lambda: None)
+    with DoorClient(tmp_path, "Ann") as ann:
+        assert ann.go_on() == "the procedure is not held"
+        door.show(replace(PICTURE, state="HELD", may_decide=("accept_seed_count", "abort")))
+        assert ann.decide("accept_seed_count", "from 2019", count=1) is None
+        assert ann.go_on() is None
+        assert rest(door, held) is True
+        assert taken == ["accept_seed_count"]
+        assert ann.leave() is None
+        assert rest(door, held) is False
+        assert ann.decide("abort", "unwell") is None
+        assert rest(door, held) == OperatorDecided("abort", "Ann", "unwell")
+
+
 def test_watch_and_stop_say_when_no_procedure_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +386,7 @@ def test_watch_follows_to_the_end_and_stop_shows_that_it_was_obeyed(
     def loop() -> None:
         rung(door)
         assert door.stop_pressed() == "Ann"
+        door.devices_seen(*STANDING, True)
         door.show(replace(PICTURE, state="STOPPED"))
 
     led = Aside().submit(loop)

@@ -12,6 +12,7 @@ from controller import commands as c
 from controller.interlocks import REQUIRED, DeviceFacts, Interlock, judge, scan_belongs_to_plan
 from controller.knowledge import Knowledge, ProcedureSettings, SeedInDoubt
 from imaging.rescan import RescanFindings, ScanIdentity
+from planning.plan import PlannedSeed
 from tests.made_plan import made_plan
 
 PLAN = made_plan()
@@ -58,6 +59,7 @@ ALLOWED: dict[type[c.Command], c.Command] = {
     c.DropSeed: c.DropSeed(1, FIRST.name, 1, 4500, "AAAA", 1),
     c.EndLedger: c.EndLedger(1, 10),
     c.RequestScan: c.RequestScan(1, 1, "needles", 0),
+    c.EvaluateNeedles: c.EvaluateNeedles(1),
 }
 DELIVERY = (c.RetractNeedle, c.DropSeed)
 
@@ -104,6 +106,18 @@ def put(name: str, value: object) -> Change:
 
 def put_needle(name: str, value: object) -> Change:
     return lambda known: setattr(known.needles[FIRST.name], name, value)
+
+
+def adapted(delivered: tuple[int, ...], *seeds: tuple[int, float]) -> Change:
+    """The needle's seeds (number, mm behind the tip) after an adapted plan, some of them delivered."""
+
+    def change(known: Knowledge) -> None:
+        known.needles[FIRST.name].adapted = tuple(
+            PlannedSeed(number, FIRST.tip_mm, retraction_mm) for number, retraction_mm in seeds
+        )
+        known.seeds_delivered = list(delivered)
+
+    return change
 
 
 DOUBT = SeedInDoubt(FIRST.name, 1, 1, "JAM", 1)
@@ -155,6 +169,14 @@ BROKEN: list[tuple[str, c.Command, Change, dict[str, object]]] = [
     ("seed_is_the_next_one", ALLOWED[D], put("strokes", 1), {}),
     ("seed_is_the_next_one", ALLOWED[D], nothing, {"seed_counter": 1}),
     ("seed_is_planned_here", D(1, FIRST.name, 1, 4700, "AAAA", 1), nothing, {"needle_z_um": 4700}),
+    ("seeds_are_no_more_than_planned", ALLOWED[D], put("seeds_delivered", list(range(100, 200))), {}),
+    ("seed_keeps_its_distance", ALLOWED[D], adapted((9,), (9, 6.0), (1, 4.5)), {}),
+    (
+        "seed_lies_in_the_verified_channel",
+        D(1, FIRST.name, 1, 2500, "AAAA", 1),
+        adapted((), (1, 2.5)),
+        {"needle_z_um": 2500},
+    ),
     ("needle_stands_where_the_seed_goes", ALLOWED[D], nothing, {"needle_z_um": 4601}),
     ("cartridge_holds_a_seed", ALLOWED[D], nothing, {"cartridge_left": 0}),
     ("cartridge_holds_a_seed", ALLOWED[D], nothing, {"cartridge_is_seated": False}),
