@@ -74,6 +74,23 @@ class LiveRun:
 
         return await asyncio.to_thread(self._say, who, say)
 
+    async def decide(self, who: str, decision: dict[str, Any], /) -> str | None:
+        def say(client: DoorClient) -> str | None:
+            match decision["kind"]:
+                case "go_on":
+                    return client.go_on()
+                case "leave":
+                    return client.leave()
+            return client.decide(
+                decision["kind"],
+                decision["because"],
+                needle=decision["needle"],
+                count=decision["count"],
+                where=decision["where"],
+            )
+
+        return await asyncio.to_thread(self._say, who, say)
+
     async def stop(self, who: str, /) -> str | None:
         refusal = await asyncio.to_thread(self._say, who, DoorClient.stop)
         if refusal is None:

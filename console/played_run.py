@@ -76,5 +76,8 @@ class PlayedRun:
     async def answer(self, _number: int, _who: str, _is_yes: bool, _reason: str) -> str | None:
         return "this run is over and only played again"
 
+    async def decide(self, _who: str, _decision: dict[str, Any]) -> str | None:
+        return "this run is over and only played again"
+
     async def stop(self, _who: str) -> str | None:
         return "this run is over and only played again: nothing moves"

@@ -58,6 +58,9 @@ class Door(Protocol):
     def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> Awaitable[str | None]:
         """The controller's refusal in words, or None."""
 
+    def decide(self, who: str, decision: dict[str, Any], /) -> Awaitable[str | None]:
+        """``kind`` (of the snapshot's ``may_decide``, or ``go_on``, ``leave``) with what it needs; as ``answer``."""
+
     def stop(self, who: str, /) -> Awaitable[str | None]:
         """Why the stop could not be handed over, or None."""
 
@@ -333,6 +336,26 @@ class WebConsole:
             return JSONResponse({"told": told}, 202)
         return _told(await self.door.answer(number, names, True, ""))
 
+    async def decide(self, request: Request) -> Response:
+        said = await self._said(request)
+        person = self._person(request, is_active=True)
+        if person is None:
+            return JSONResponse({"why": "log in first"}, 401)
+        if not person.may("decide"):
+            return JSONResponse({"why": "this is for a physician or physicist"}, 403)
+        decision = {
+            "kind": said.get("kind"),
+            "because": said.get("because", ""),
+            "needle": said.get("needle"),
+            "count": said.get("count", 0),
+            "where": said.get("where", ""),
+        }
+        kinds = {"kind": str, "because": str, "needle": str | None, "count": int, "where": str}
+        if any(not isinstance(decision[name], kind) for name, kind in kinds.items()):
+            raise HTTPException(400, "say what is decided: kind, because, needle, count, where")
+        decision["because"] = decision["because"][:200]
+        return _told(await self.door.decide(person.name, decision))
+
     async def stop(self, request: Request) -> Response:
         """Anybody at this page, logged in or not."""
         await self._said(request)
@@ -361,6 +384,7 @@ class WebConsole:
             Route("/api/login", self.login, methods=["POST"]),
             Route("/api/logout", self.logout, methods=["POST"]),
             Route("/api/answer", self.answer, methods=["POST"]),
+            Route("/api/decide", self.decide, methods=["POST"]),
             Route("/api/stop", self.stop, methods=["POST"]),
         ]
 

@@ -196,4 +196,9 @@ def person_words(person: Person | None) -> dict[str, Any] | None:
     """For the page; never the hash."""
     if person is None:
         return None
-    return {"name": person.name, "role": person.role, "may_confirm": person.may("confirm")}
+    return {
+        "name": person.name,
+        "role": person.role,
+        "may_confirm": person.may("confirm"),
+        "may_decide": person.may("decide"),
+    }

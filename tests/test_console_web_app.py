@@ -59,6 +59,10 @@ class FakeDoor:
             self.ask = None
         return self.refusal
 
+    async def decide(self, who: str, decision: dict[str, Any], /) -> str | None:
+        self.heard.append((who, decision["kind"], decision["needle"], decision["because"]))
+        return self.refusal
+
     async def stop(self, who: str, /) -> str | None:
         self.heard.append(("stop", who))
         return self.refusal
@@ -203,6 +207,20 @@ def test_what_a_physician_decides_a_nurse_does_not(client: TestClient, door: Fak
     assert (
         client.post("/api/answer", json={"number": 9, "answer": "confirm"}, headers=OURS).status_code == 200
     )
+
+
+def test_decisions_are_for_who_may_decide_and_reach_the_door(client: TestClient, door: FakeDoor) -> None:
+    decision = {"kind": "abandon_needle", "needle": "N01", "because": "bleeding"}
+    assert client.post("/api/decide", json=decision, headers=OURS).status_code == 401
+    enter(client, "Bo", "775301")
+    assert client.post("/api/decide", json=decision, headers=OURS).status_code == 403
+    enter(client, "An", "482913")
+    assert client.post("/api/decide", json=decision, headers=OURS).status_code == 200
+    assert door.heard == [("An", "abandon_needle", "N01", "bleeding")]
+    for wrong in ({}, {"kind": 7}, {"kind": "abort", "count": "1"}, {"kind": "abort", "because": None}):
+        assert client.post("/api/decide", json=wrong, headers=OURS).status_code == 400
+    door.refusal = "abort can't be decided now"
+    assert client.post("/api/decide", json={"kind": "abort"}, headers=OURS).status_code == 409
 
 
 def test_the_stop_needs_no_session_and_tells_when_it_was_not_handed_over(

@@ -65,7 +65,7 @@ def test_roles(people: People) -> None:
     assert nurse.may("confirm")
     assert not nurse.may("decide")
     words = person_words(nurse)
-    assert words == {"name": "Bo", "role": "nurse", "may_confirm": True}
+    assert words == {"name": "Bo", "role": "nurse", "may_confirm": True, "may_decide": False}
     trainee = People({}).with_person("Tu", "trainee", "135790")
     assert not Logins(trainee).enter("Tu", "135790", 0.0)[1].may("confirm")
 

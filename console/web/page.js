@@ -76,6 +76,7 @@ async function answer(word, reason = '') {
 
 function drawNext() {
   const { snapshot, ask } = state;
+  drawDecisions(snapshot);
   byId('state').textContent = sayOr(`state ${snapshot.state}`, snapshot.state_words ?? snapshot.state);
   const isOver = ['HELD', 'STOPPED', 'ABORTED', 'COMPLETED'].includes(snapshot.state);
   byId('message').textContent = ask || isOver ? snapshot.message : snapshot.waiting_for || snapshot.message;
@@ -112,6 +113,42 @@ byId('why').addEventListener('submit', (event) => {
 window.addEventListener('keydown', (event) => {
   const isPlain = event.target === document.body || event.target.matches?.('canvas');
   if (event.key === 'Enter' && isPlain && !event.repeat && !byId('login').open) byId('confirm').click();
+});
+
+// --- other decisions ------------------------------------------------------------------------------------
+
+const NEEDS = { needle: ['grant_attempts', 'abandon_needle'], where: ['seed_is'], count: ['grant_attempts', 'accept_seed_count'] };
+
+function drawDecisions(snapshot) {
+  const kinds = [...(snapshot.state === 'HELD' ? ['go_on', 'leave'] : []), ...(snapshot.may_decide ?? [])];
+  byId('decide').hidden = !kinds.length || !me?.may_decide;
+  const select = byId('decide-kind');
+  const wanted = kinds.join();
+  if (select.dataset.kinds !== wanted + language()) {
+    const before = select.value;
+    select.dataset.kinds = wanted + language();
+    select.replaceChildren(...kinds.map((kind) => new Option(say(`decide_${kind}`), kind)));
+    if (kinds.includes(before)) select.value = before;
+    byId('decide-needle').replaceChildren(...snapshot.needles.map((n) => new Option(n.name, n.name)));
+  }
+  for (const [part, of] of Object.entries(NEEDS)) byId(`decide-${part}-row`).hidden = !of.includes(select.value);
+}
+
+byId('decide-kind').addEventListener('change', () => drawDecisions(state.snapshot));
+byId('decide').querySelector('form').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const kind = byId('decide-kind').value;
+  const needs = (part) => NEEDS[part].includes(kind);
+  const told = await post('/api/decide', {
+    kind,
+    because: byId('decide-because').value,
+    needle: needs('needle') ? byId('decide-needle').value : null,
+    where: needs('where') ? byId('decide-where').value : '',
+    count: needs('count') ? Number(byId('decide-count').value) : 0,
+  });
+  byId('told').textContent = told.ok ? '' : `${say('refused')}: ${told.why ?? told.status}`;
+  if (told.ok) byId('decide-because').value = '';
+  if (told.ok) byId('decide').open = false;
 });
 
 // --- who ------------------------------------------------------------------------------------------------
