@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from controller import adapting
-from controller.events import NeedlesEvaluated
-from controller.journal import Record
+    from controller.journal import Record
 
 _FILE = click.Path(path_type=Path)
 
@@ -155,6 +153,9 @@ def _event(body: dict[str, Any]) -> str:
                 f"pulses {body.get('pulses')}, stroke {body.get('stroke_um', 0) / 1000:.1f} mm)"
             )
         case "NeedlesEvaluated":
+            from controller import adapting
+            from controller.events import NeedlesEvaluated
+
             event = NeedlesEvaluated(**{key: value for key, value in body.items() if key != "event"})
             return f"{number}{adapting.in_words(event)}" + ("; a proposal is made" if event.proposal else "")
         case "ScanAnalysed":

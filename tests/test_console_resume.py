@@ -35,7 +35,7 @@ def test_what_a_bench_writes_is_what_a_controller_reads() -> None:
     )
     assert devices.simulated
     assert devices.speed == 20.0
-    assert devices.baud == {"rig": 115_200, "applicator": 115_200}
+    assert devices.baud == {"rig": 115_200, "applicator": 115_200, "depth encoder": 19_200}
 
 
 def test_grbl_settings_baud_and_reach_are_configuration() -> None:
