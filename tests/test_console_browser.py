@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,13 @@ from tests.made_plan import made_plan
 from tests.plain_room import Room
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
-pytestmark = needs_browser
+pytestmark = [
+    needs_browser,
+    pytest.mark.skipif(
+        "SEEDGUIDE_BROWSER" not in os.environ,
+        reason="asked for by SEEDGUIDE_BROWSER=1: two cores can be too few",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
