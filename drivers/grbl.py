@@ -106,12 +106,16 @@ def parse(text: str) -> Line | None:
 
 
 class LineSplitter:
-    """Cuts a stream of bytes, however it comes in pieces, into Grbl's lines; what can't be read is counted."""
+    """Cuts a stream of bytes, however it comes in pieces, into Grbl's lines; what can't be read is counted.
+
+    A port may be opened while the device speaks: a first line that can't be read is the end of one, and not counted.
+    """
 
     def __init__(self) -> None:
         self.garbage = 0
         self._rest = bytearray()
         self._skipping = False
+        self._joining = True
 
     def receive(self, data: bytes) -> list[Line]:
         """The lines completed by ``data``."""
@@ -123,11 +127,12 @@ class LineSplitter:
             if self._skipping or not raw:
                 self._skipping = False
                 continue
+            joining, self._joining = self._joining, False
             line = parse(raw.decode("ascii", "replace"))
-            if line is None:
-                self.garbage += 1
-            else:
+            if line is not None:
                 lines.append(line)
+            elif not joining:
+                self.garbage += 1
         if not self._skipping:
             self._rest += rest
             if len(self._rest) > LONGEST:

@@ -22,6 +22,8 @@ _LINE = re.compile(
     rb"([><!~])([0-9A-F]{4}):(0|[1-9][0-9]{0,9}):([A-Z]+)((?: [a-z]+=[0-9A-Za-z.+-]+)*)\|([0-9A-F]{4})"
 )
 
+_SIGILS = (b">", b"<", b"!", b"~")
+
 
 def crc16(data: bytes) -> int:
     """CRC-16/CCITT-FALSE: polynomial 0x1021, start 0xFFFF, nothing reflected; "123456789" gives 0x29B1."""
@@ -87,6 +89,8 @@ def decode(line: bytes, port: str = "applicator") -> Packet:
 class Splitter:
     """Cuts a stream of bytes, however it comes in pieces, into packets; what can't be decoded is counted.
 
+    A port may be opened while the device speaks: the end of a line whose beginning passed before is not counted.
+
     Attributes:
         garbage: lines discarded so far.
         last_fault: why the last one was.
@@ -98,6 +102,7 @@ class Splitter:
         self._port = port
         self._rest = bytearray()
         self._skipping = False
+        self._joining = True
 
     def receive(self, data: bytes) -> list[Packet]:
         """The packets completed by ``data``."""
@@ -109,10 +114,12 @@ class Splitter:
             if self._skipping:
                 self._skipping = False
                 continue
+            joining, self._joining = self._joining, False
             try:
                 packets.append(decode(whole, self._port))
             except DeviceMisbehaved as fault:
-                self.discard(fault)
+                if not joining or whole[:1] in _SIGILS:
+                    self.discard(fault)
         if self._skipping:
             return packets
         self._rest += rest

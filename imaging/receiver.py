@@ -100,6 +100,12 @@ class Receiver:
 
     def stop(self) -> None:
         """Stop listening and cut open connections."""
+        for link in self._entity.active_associations:
+            if not link.is_established:  # not yet, or ending: its state machine knows no abort there
+                link.dul.kill_dul()
+                link.dul.join(1.0)
+                if link.dul.socket is not None:
+                    link.dul.socket.close()
         self._entity.shutdown()
 
     def _stored(self, event: evt.Event) -> Dataset:

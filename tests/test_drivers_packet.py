@@ -64,6 +64,15 @@ def test_packets_survive_any_split(lines: list[bytes], data: st.DataObject) -> N
     assert splitter.garbage == 0
 
 
+@given(st.sampled_from(GOLDEN), st.integers(1, 200))
+def test_a_port_opened_in_the_middle_of_a_line_has_not_lost_one(line: bytes, start: int) -> None:
+    splitter = Splitter()
+    splitter.receive((line + b"\n")[start:])
+    assert splitter.garbage == 0
+    splitter.receive(line[1:] + b"\n" + line + b"\n" + line[1:] + b"\n")
+    assert splitter.garbage == (2 if start <= len(line) else 1)  # only the first is the end of one
+
+
 @given(st.sampled_from(GOLDEN), st.integers(0, 10_000), st.integers(0, 7))
 def test_one_flipped_bit_never_decodes(line: bytes, place: int, bit: int) -> None:
     place %= len(line)
