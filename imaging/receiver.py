@@ -104,8 +104,8 @@ class Receiver:
             if not link.is_established:  # not yet, or ending: its state machine knows no abort there
                 link.dul.kill_dul()
                 link.dul.join(1.0)
-                if link.dul.socket is not None:
-                    link.dul.socket.close()
+                if link.dul.socket is not None and link.dul.socket.socket is not None:
+                    link.dul.socket.socket.close()
         self._entity.shutdown()
 
     def _stored(self, event: evt.Event) -> Dataset:
