@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -81,6 +81,14 @@ def rung(door: Door) -> None:
     assert select.select([door], [], [], PATIENCE_S)[0]
 
 
+def next_record(client: DoorClient) -> dict[str, Any]:
+    """Between two records the door may also say that it lives."""
+    while (news := client.news(PATIENCE_S)) is not None:
+        if "record" in news:
+            return cast(dict[str, Any], news["record"])
+    raise AssertionError("no record came")
+
+
 def test_files_are_for_this_user_alone_and_gone_afterwards(tmp_path: Path) -> None:
     door = Door(tmp_path)
     for name in ("door.token", "door.json", "door.sock"):
@@ -122,12 +130,10 @@ def test_the_journal_is_told_from_a_number_on(door: Door, tmp_path: Path) -> Non
         journal.append(number, "event", {"event": "Made", "n": number})
     with DoorClient(tmp_path, "Ann") as client:
         client.follow(since=150)
-        told = [client.news(PATIENCE_S) for _ in range(50)]
-        assert [news["record"]["number"] for news in told if news] == list(range(151, 201))
+        told = [next_record(client) for _ in range(50)]
+        assert [record["number"] for record in told] == list(range(151, 201))
         journal.append(1000, "event", {"event": "Later"})
-        later = client.news(PATIENCE_S)
-        assert later is not None
-        assert later["record"]["digest"] == journal.digest
+        assert next_record(client)["digest"] == journal.digest
     journal.close()
 
 
