@@ -107,7 +107,9 @@ def test_a_procedure_over_ports_delivers_every_seed_once(tmp_path: Path, door: s
     assert room.procedure.state == "COMPLETED", room.procedure.known.held_because
     assert room.template.seeds_dropped == {n.name: len(n.seeds) for n in PLAN.needles}
     assert verify(folder / "journal.sqlite") is None
-    dropped = [r.body for r in read_journal(folder / "journal.sqlite") if r.body.get("event") == "SeedDropped"]
+    dropped = [
+        r.body for r in read_journal(folder / "journal.sqlite") if r.body.get("event") == "SeedDropped"
+    ]
     assert [d["seed"] for d in dropped] == [seed.number for seed in PLAN.seeds]
 
 
