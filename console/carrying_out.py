@@ -53,7 +53,11 @@ def carry_out(
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ProcedureView(screen, quiet=quiet or order.operator == "terminal") as view:
-        result = _Carried(folder, order, plan, devices, view).result(is_begun=is_begun, record=record)
+        carried = _Carried(folder, order, plan, devices, view)
+        try:
+            result = carried.result(is_begun=is_begun, record=record)
+        finally:
+            carried.close()
         goals = judge(result)
         report = write_report(result, goals, load_site_protocol(plan.site_protocol), folder)
     print_summary(screen, result, goals, report)
@@ -69,13 +73,20 @@ class _Carried:
 
     def __init__(self, folder: Path, order: Order, plan: Plan, devices: Devices, view: ProcedureView) -> None:
         from controller.aftermath import ScanAnalyst, Stopwatch
+        from controller.heavy_work import HeavyWork, HeavyWorkApart
 
         self._folder, self._order, self._plan, self._devices = folder, order, plan, devices
         self._view, self._watch = view, Stopwatch()
         self._keyboard = Keyboard()
         self._times = 0
         self._read()
-        self._analyst: ScanAnalyst = ScanAnalyst(self._case.ct, plan, self._watch.timed)
+        work = HeavyWork(self._case.ct, plan, self._anatomy, self._protocol, self._source)
+        self._apart: HeavyWorkApart = HeavyWorkApart(work)
+        self._analyst: ScanAnalyst = ScanAnalyst(self._apart, self._watch.timed)
+
+    def close(self) -> None:
+        """Nothing is analysed any more."""
+        self._apart.close()
 
     def _read(self) -> None:
         import numpy as np
@@ -161,7 +172,8 @@ class _Carried:
                     order.slice_mm,
                     self._tell if is_person else lambda _line: None,
                 ),
-                evaluator=DoseEvaluator(plan, self._anatomy, self._protocol, self._source, self._watch.timed),
+                evaluator=DoseEvaluator(self._apart, self._watch.timed),
+                cancel_work=self._apart.cancel,
                 goes_on=self._ask_whether
                 if is_person
                 else (lambda held: rest(door, held))

@@ -97,6 +97,13 @@ def seedguide() -> None:
     "--slice-mm", default=1.25, show_default=True, type=_Finite(0.5, 5), help="Slices of the rescans."
 )
 @click.option(
+    "--scanner",
+    default="fast",
+    show_default=True,
+    type=click.Choice(["fast", "faithful"]),
+    help="How CTs are simulated: approximate, or polychromatic at about half a second a slice.",
+)
+@click.option(
     "--door",
     default="inprocess",
     show_default=True,

@@ -48,6 +48,13 @@ from planning.refusal import AskedWrongly
 @click.option(
     "--faults", metavar="FILE", type=click.Path(path_type=Path), help="TOML; see simulator/FAULTS.md."
 )
+@click.option(
+    "--scanner",
+    default="fast",
+    show_default=True,
+    type=click.Choice(["fast", "faithful"]),
+    help="How CTs are simulated: approximate, or polychromatic at about half a second a slice.",
+)
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance.")
 def simulate(
     link: Path,
@@ -58,6 +65,7 @@ def simulate(
     tcp: bool,
     speed: float,
     faults: Path | None,
+    scanner: str,
     seed: int,
 ) -> None:
     """Check what was asked, and become the bench."""
@@ -87,6 +95,7 @@ def simulate(
         "speed": speed,
         "faults": None if faults is None else str(faults),
         "seed": seed,
+        "scanner": scanner,
         "rig_kind": rig_kind,
         "case": None if case is None else str(case.resolve()),
         "patient_from_rig": pose,

@@ -14,18 +14,18 @@ import numpy as np
 
 from controller.commands import RequestScan
 from controller.events import ScanAnalysed, ScanUnusable
+from controller.heavy_work import Heavy
 from controller.journal import read_journal
 from controller.procedure import Procedure
 from controller.replay import findings_of
 from controller.result import DoseResult, RoundRecord, SeedRecord
 from imaging.postplan import dose_of_the_day
-from imaging.rescan import RescanFindings, analyse_rescan
+from imaging.rescan import RescanFindings
 from planning.anatomy import Anatomy
 from planning.frame import RigidTransform
 from planning.plan import Plan, Point, rounded_point
 from planning.refusal import AskedWrongly
 from planning.sources import SeedSource
-from planning.volume import CtVolume
 
 SCAN_MARGIN_MM = 25.0
 """A rescan covers target, needles in tissue and this much more."""
@@ -35,15 +35,12 @@ class ScanAnalyst:
     """What each CT of a procedure shows; remembers folders, findings and where the last one lay.
 
     Args:
-        ct: the planning CT.
-        plan: the plan.
+        heavy: looks into a series.
         timed: keeps the wall time of a step.
     """
 
-    def __init__(
-        self, ct: CtVolume, plan: Plan, timed: Callable[[str], AbstractContextManager[None]]
-    ) -> None:
-        self._ct, self._plan, self._timed = ct, plan, timed
+    def __init__(self, heavy: Heavy, timed: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._heavy, self._timed = heavy, timed
         self._start_pose: RigidTransform | None = None
         self.folders: dict[int, Path] = {}
         self.findings: dict[int, RescanFindings] = {}
@@ -51,18 +48,16 @@ class ScanAnalyst:
     def analyse(
         self, command: RequestScan, folder: Path, label: str, procedure: Procedure
     ) -> ScanAnalysed | ScanUnusable:
-        """Of the series in ``folder``, which the journal shall know as ``label``."""
+        """Of the series in ``folder``, which the journal shall know as ``label``. Raises HeavyWorkLost."""
         self.folders[command.scan] = folder
         with self._timed("analysis of the CT"):
             try:
-                findings = analyse_rescan(
+                findings = self._heavy.analyse(
                     folder,
-                    self._ct,
-                    self._plan,
-                    kind="seeds" if command.kind == "seeds" else "needles",
-                    expected_tips_mm=procedure.expected_tips(),
-                    expected_seeds_mm=procedure.expected_seeds(),
-                    start=self._start_pose,
+                    "seeds" if command.kind == "seeds" else "needles",
+                    procedure.expected_tips(),
+                    procedure.expected_seeds(),
+                    self._start_pose,
                 )
             except AskedWrongly as problem:
                 return ScanUnusable(command.number, str(problem))

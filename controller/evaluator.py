@@ -10,40 +10,31 @@ from contextlib import AbstractContextManager
 
 from controller.commands import EvaluateNeedles
 from controller.events import NeedlesEvaluated
-from planning.adaptation import Implant, adapt
-from planning.anatomy import Anatomy
-from planning.plan import Plan
+from controller.heavy_work import Heavy
+from planning.adaptation import Implant
 from planning.planner import expected_figures
 from planning.refusal import AskedWrongly
-from planning.site_protocol import SiteProtocol
-from planning.sources import SeedSource
 
 
 class DoseEvaluator:
     """Of one plan on its patient.
 
     Args:
+        heavy: computes.
         timed: keeps the wall time of a step.
         takes_s: on the procedure's clock where that is virtual.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        anatomy: Anatomy,
-        protocol: SiteProtocol,
-        source: SeedSource,
-        timed: Callable[[str], AbstractContextManager[None]],
-        takes_s: float = 0.0,
+        self, heavy: Heavy, timed: Callable[[str], AbstractContextManager[None]], takes_s: float = 0.0
     ) -> None:
-        self._plan, self._anatomy, self._protocol, self._source = plan, anatomy, protocol, source
-        self._timed, self._takes_ns = timed, round(takes_s * 1e9)
+        self._heavy, self._timed, self._takes_ns = heavy, timed, round(takes_s * 1e9)
 
     def evaluate(self, command: EvaluateNeedles, implant: Implant) -> tuple[NeedlesEvaluated, int]:
-        """The figures and the proposal, and how many ns of the procedure's clock it took."""
+        """The figures and the proposal, and how many ns of the procedure's clock it took. Raises HeavyWorkLost."""
         with self._timed("dose as the needles stand"):
             try:
-                found = adapt(self._plan, self._anatomy, self._protocol, self._source, implant)
+                found = self._heavy.adapt(implant)
             except AskedWrongly as problem:
                 return NeedlesEvaluated(command.number, skipped=str(problem)), self._takes_ns
         event = NeedlesEvaluated(

@@ -160,6 +160,17 @@ class ScanUnusable(Event):
 
 
 @dataclass(frozen=True)
+class WorkLost(Event):
+    """An analysis or a computation has no result: its process crashed, hung or failed.
+
+    It says nothing of the CT or the patient.
+    """
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class NeedlesEvaluated(Event):
     """The dose with the needles as they stand was computed.
 

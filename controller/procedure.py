@@ -33,6 +33,7 @@ from controller.events import (
     ScanUnusable,
     SeedDropped,
     StopPressed,
+    WorkLost,
 )
 from controller.judging import judge_scan, why_held
 from controller.knowledge import Knowledge, ProcedureSettings
@@ -167,7 +168,7 @@ class Procedure:
             case CommandFailed() | ScanUnusable() if isinstance(answered, RequestScan):
                 self.known.scan_is_usable, self.known.scan_problem = False, event.reason
                 return self._fire("scan_judged", f"CT {answered.scan} can't be used: {event.reason}")
-            case CommandFailed() | ScanUnusable():
+            case CommandFailed() | ScanUnusable() | WorkLost():
                 return self._fire("fault_seen", event.reason)
             case CommandRefused():
                 return self._fire("fault_seen", f"held back by {event.interlock}: {event.reason}")

@@ -42,11 +42,13 @@ from controller.events import (
     ScanAnalysed,
     ScanUnusable,
     StopPressed,
+    WorkLost,
 )
 from controller.interlocks import judge
 from controller.journal import Journal
 from controller.procedure import Procedure
 from controller.snapshot import Snapshot
+from controller.worker import HeavyWorkLost
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorState
 from drivers.rig import RigDriver
@@ -104,6 +106,7 @@ class Session:
         evaluator: None: the dose is not computed with the needles as they stand, and the plan kept.
         decided: asked all the time while it goes on; what a person decides beside confirming, or None.
         devices_seen: told all the time: both states, and whether both are known to stand since the last stop.
+        cancel_work: called when nobody waits any more for the work under way aside (held, stopped).
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Session:
         evaluator: Evaluator | None = None,
         decided: Callable[[], OperatorDecided | None] = lambda: None,
         devices_seen: Callable[[RigState, ApplicatorState, bool], None] | None = None,
+        cancel_work: Callable[[], None] = lambda: None,
     ) -> None:
         self.procedure = procedure
         self.journal = journal
@@ -137,6 +141,7 @@ class Session:
         self._evaluator = evaluator
         self._decided = decided
         self._devices_seen = devices_seen
+        self._cancel_work = cancel_work
         self._is_stopping = False
         self._awaited: Future[tuple[Event, int]] | None = None
         self._inbox: deque[Event] = deque()
@@ -159,6 +164,7 @@ class Session:
             self._come_to_rest()
         except BaseException:  # Ctrl-C too
             self._stop_devices()  # nobody leads any more: what moves must not go on alone
+            self._cancel_work()
             raise
 
     def stop(self, who: str) -> None:
@@ -250,10 +256,18 @@ class Session:
 
     def _await(self, ask: Callable[[], tuple[Event, int]], now_ns: int) -> None:
         """People and scanner take minutes: a fault or a stop meanwhile is heard all the same."""
+        number = 0 if self.procedure.pending is None else self.procedure.pending.number
+
+        def answered() -> tuple[Event, int]:
+            try:
+                return ask()
+            except HeavyWorkLost as problem:
+                return WorkLost(number, str(problem)), 0
+
         if self._aside is not None:
-            self._awaited = self._aside.submit(ask)
+            self._awaited = self._aside.submit(answered)
             return
-        answer, took_ns = ask()
+        answer, took_ns = answered()
         self._let_time_pass(now_ns + took_ns)
         self._inbox.append(answer)
 
@@ -308,6 +322,8 @@ class Session:
 
     def _come_to_rest(self) -> None:
         """Let the last words of the devices arrive; nothing is commanded any more."""
+        if self._awaited is not None:
+            self._cancel_work()
         self._let_time_pass(self._transport.now_ns() + 1_000_000_000)
         while self._inbox:
             self.journal.append(self._transport.now_ns(), "event", self._inbox.popleft().to_json())

@@ -83,6 +83,7 @@ class Surroundings:
         goes_on: asked when it is held: try again (True), leave it held (False), or a decision to abort.
         evaluator: of the dose with the needles as they stand; None: the plan is kept.
         decided: what a person decides beside confirming while it runs, or None; asked all the time.
+        cancel_work: ends the analysis or computation under way: nobody waits for it any more.
         told: gets lines for a person.
         new_session_id: four hex digits, different each time.
         stop_pressed: who pressed stop, or None; asked all the time.
@@ -100,6 +101,7 @@ class Surroundings:
     stop_pressed: Callable[[], str | None] = lambda: None
     decided: Callable[[], OperatorDecided | None] = lambda: None
     evaluator: Evaluator | None = None
+    cancel_work: Callable[[], None] = lambda: None
     recorder: Recorder | None = None
     door: Door | None = None
 
@@ -230,6 +232,7 @@ class Undertaking:
             evaluator=around.evaluator,
             decided=self._decided,
             devices_seen=None if door is None else door.devices_seen,
+            cancel_work=around.cancel_work,
         )
 
     def _decided(self) -> OperatorDecided | None:

@@ -18,7 +18,14 @@ from simulator.geometry import Floats
 INTERCEPT_HU = -1024
 LARGEST_HU = 3071  # 12 bits
 LARGEST_EXTENDED_HU = 30_719
-FAST_MODE = "APPROXIMATE"  # value 4 of the image type: how the images were made
+MODES = {  # value 4 of the image type, and words: how the images were made
+    "fast": ("APPROXIMATE", "fast mode", "Simulated from a planning CT with an approximate model of metal"),
+    "faithful": (
+        "POLYCHROMATIC",
+        "faithful mode",
+        "Simulated from a planning CT by polychromatic projection",
+    ),
+}
 _SECONDS_PER_SLICE = timedelta(seconds=0.05)
 
 
@@ -42,6 +49,7 @@ class SeriesWriter:
         pixel_mm: ``(du, dv)`` spacing along a row and along a column.
         slice_thickness_mm: also the distance of the slices.
         extended: HU beyond 12 bits are kept.
+        mode: of ``MODES``.
     """
 
     folder: Path
@@ -54,6 +62,7 @@ class SeriesWriter:
     pixel_mm: tuple[float, float]
     slice_thickness_mm: float
     extended: bool = False
+    mode: str = "fast"
 
     def write(self, index: int, hu: NDArray[np.float32], position_mm: Floats) -> None:
         """Write slice ``index`` (from 0): ``hu (rows, columns)``, its first pixel's centre at ``position_mm``."""
@@ -84,8 +93,9 @@ class SeriesWriter:
     @cached_property
     def _common(self) -> Dataset:
         patient, image = self.patient, Dataset()
+        image_type, mode, derivation = MODES[self.mode]
         image.SpecificCharacterSet = patient.get("SpecificCharacterSet", "ISO_IR 192")
-        image.ImageType = ["DERIVED", "PRIMARY", "AXIAL", FAST_MODE]
+        image.ImageType = ["DERIVED", "PRIMARY", "AXIAL", image_type]
         image.SOPClassUID = CTImageStorage
         image.StudyDate = image.SeriesDate = self.when.strftime("%Y%m%d")
         image.StudyTime = ""  # one study holds all scans of the session; its start isn't known to the scanner
@@ -96,8 +106,8 @@ class SeriesWriter:
         image.ManufacturerModelName = "simulated CT scanner"
         image.ReferringPhysicianName = ""
         image.StudyDescription = "Simulated seed implantation"
-        image.SeriesDescription = f"Simulated scan {self.number}, {self.slice_thickness_mm:g} mm, fast mode"
-        image.DerivationDescription = "Simulated from a planning CT with an approximate model of metal"
+        image.SeriesDescription = f"Simulated scan {self.number}, {self.slice_thickness_mm:g} mm, {mode}"
+        image.DerivationDescription = derivation
         for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"):
             setattr(image, name, patient.get(name, ""))
         image.PatientIdentityRemoved = "YES"
@@ -110,7 +120,7 @@ class SeriesWriter:
         image.SpacingBetweenSlices = _decimal(self.slice_thickness_mm)
         image.KVP = "120"
         image.PatientPosition = patient.get("PatientPosition", "HFS")
-        image.ConvolutionKernel = "FAST"
+        image.ConvolutionKernel = "FAST" if self.mode == "fast" else "STANDARD"
         image.StudyInstanceUID = uid("study", patient.StudyInstanceUID, image.StudyDate)
         image.SeriesInstanceUID = uid(self.identity, "series")
         image.StudyID = "1"

@@ -53,6 +53,30 @@ def body_lengths(
 
 
 @compiled
+def add_ball_chords(
+    lengths: Floats,
+    sign: float,
+    t_mm: float,
+    w_off_mm: float,
+    radius: float,
+    first_ray_mm: float,
+    ray_mm: float,
+) -> Any:
+    """As ``add_chords``, for a ball whose centre is seen at ``t_mm`` and lies ``w_off_mm`` off the rays' height."""
+    across2 = radius * radius - w_off_mm * w_off_mm
+    if across2 <= 0.0:
+        return len(lengths), -1
+    across = math.sqrt(across2)
+    low = max(math.floor((t_mm - across - first_ray_mm) / ray_mm), 0)
+    high = min(math.ceil((t_mm + across - first_ray_mm) / ray_mm), len(lengths) - 1)
+    for k in range(low, high + 1):
+        off = first_ray_mm + k * ray_mm - t_mm
+        if off * off < across2:
+            lengths[k] += sign * 2.0 * math.sqrt(across2 - off * off)
+    return low, high
+
+
+@compiled
 def add_chords(
     lengths: Floats,
     sign: float,
@@ -69,6 +93,8 @@ def add_chords(
     pu, pv, pw = ends_mm[0, 0], ends_mm[0, 1], ends_mm[0, 2]
     au, av, aw = ends_mm[1, 0] - pu, ends_mm[1, 1] - pv, ends_mm[1, 2] - pw
     length = math.sqrt(au * au + av * av + aw * aw)
+    if length < 1e-9:
+        return add_ball_chords(lengths, sign, pu * c + pv * s, w - pw, radius, first_ray_mm, ray_mm)
     au, av, aw = au / length, av / length, aw / length
     # the stretch of the axis whose cross-section this height can touch
     across = radius * math.sqrt(max(0.0, 1.0 - aw * aw))
@@ -111,6 +137,66 @@ def add_chords(
 
 
 @compiled
+def lose(
+    lost: Floats,
+    lengths: Floats,
+    ends_mm: Floats,
+    radius_mm: Floats,
+    material: Any,
+    sign: Floats,
+    heights_mm: Floats,
+    c: float,
+    s: float,
+    first_ray_mm: float,
+    ray_mm: float,
+    rays: int,
+    water_per_mm: Floats,
+    metal_per_mm: Floats,
+) -> Any:
+    """Add to ``lost (energies, bins)`` what metal takes from each of a bin's rays; the first and last bin hit.
+
+    ``lengths (materials, bins * rays)`` is room to work in, zero before and after.
+    """
+    energies, materials = len(water_per_mm), len(metal_per_mm)
+    low_bin, high_bin = lost.shape[1], -1
+    for w in heights_mm:
+        low_ray, high_ray = lengths.shape[1], -1
+        for rod in range(len(radius_mm)):
+            low, high = add_chords(
+                lengths[material[rod]], sign[rod], ends_mm[rod], radius_mm[rod], w, c, s, first_ray_mm, ray_mm
+            )
+            low_ray, high_ray = min(low_ray, low), max(high_ray, high)
+        for k in range(low_ray, high_ray + 1):
+            metal = 0.0
+            for m in range(materials):
+                metal += lengths[m, k]
+            if metal > 0.0:
+                for e in range(energies):
+                    path = -metal * water_per_mm[e]  # whose place it takes
+                    for m in range(materials):
+                        path += lengths[m, k] * metal_per_mm[m, e]
+                    lost[e, k // rays] += 1.0 - math.exp(-path)
+            for m in range(materials):
+                lengths[m, k] = 0.0
+        if high_ray >= low_ray:
+            low_bin, high_bin = min(low_bin, low_ray // rays), max(high_bin, high_ray // rays)
+    return low_bin, high_bin
+
+
+@compiled
+def widen(lost: Floats, seen_lost: Floats, low_bin: int, high_bin: int, share: float) -> None:
+    """Focal spot and detector element see a window about two bins wide; ``lost`` is zero again afterwards."""
+    for e in range(len(lost)):
+        before = 0.0
+        for k in range(low_bin, high_bin + 1):
+            here = lost[e, k]
+            after = lost[e, k + 1] if k < high_bin else 0.0
+            seen_lost[e, k] = share * (0.25 * before + 0.5 * here + 0.25 * after)
+            before = here
+            lost[e, k] = 0.0
+
+
+@compiled
 def metal_sinogram(
     ends_mm: Floats,
     radius_mm: Floats,
@@ -133,62 +219,41 @@ def metal_sinogram(
     photons: float,
     noise: Singles,
 ) -> Singles:
-    """Excess of the measured line integral over the anatomy's own, ``(views, bins)``.
+    """Excess of the measured line integral over the anatomy's own, ``(views, bins)``: the fast mode's rays.
 
     The logarithm is taken after the intensities were averaged over a detector row's height, its aperture
     (``rays`` per bin) and the spectrum, with scatter and photon noise in them; the slice is the mean of its rows.
     ``w_mm`` ``(rows, heights per row)`` are where rays run.
     ``noise`` ``(views, bins)`` are standard normal numbers.
     """
-    views, energies, n_rods = len(cosine), len(spectrum), len(radius_mm)
+    views, energies = len(cosine), len(spectrum)
     out = np.zeros((views, bins), dtype=np.float32)
-    lengths = np.zeros((3, bins * rays))
+    lengths = np.zeros((len(metal_per_mm), bins * rays))
     lost = np.zeros((energies, bins))
     seen_lost = np.zeros((energies, bins))
     ray_mm = bin_mm / rays
     first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
     share = 1.0 / (w_mm.shape[1] * rays)
     for view in range(views):
-        c, s = cosine[view], sine[view]
         for detector_row in range(w_mm.shape[0]):
-            low_bin, high_bin = bins, -1
-            for w in w_mm[detector_row]:
-                low_ray, high_ray = bins * rays, -1
-                for rod in range(n_rods):
-                    low, high = add_chords(
-                        lengths[material[rod]],
-                        sign[rod],
-                        ends_mm[rod],
-                        radius_mm[rod],
-                        w,
-                        c,
-                        s,
-                        first_ray_mm,
-                        ray_mm,
-                    )
-                    low_ray, high_ray = min(low_ray, low), max(high_ray, high)
-                for k in range(low_ray, high_ray + 1):
-                    steel, silver, titanium = lengths[0, k], lengths[1, k], lengths[2, k]
-                    if steel > 0.0 or silver > 0.0 or titanium > 0.0:
-                        for e in range(energies):
-                            path = (
-                                steel * metal_per_mm[0, e]
-                                + silver * metal_per_mm[1, e]
-                                + titanium * metal_per_mm[2, e]
-                                - (steel + silver + titanium) * water_per_mm[e]  # whose place it takes
-                            )
-                            lost[e, k // rays] += 1.0 - math.exp(-path)
-                    lengths[:, k] = 0.0
-                low_bin, high_bin = min(low_bin, low_ray // rays), max(high_bin, high_ray // rays)
+            low_bin, high_bin = lose(
+                lost,
+                lengths,
+                ends_mm,
+                radius_mm,
+                material,
+                sign,
+                w_mm[detector_row],
+                cosine[view],
+                sine[view],
+                first_ray_mm,
+                ray_mm,
+                rays,
+                water_per_mm,
+                metal_per_mm,
+            )
             low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, bins - 1)
-            for e in range(energies):  # focal spot and detector element see a window about two bins wide
-                before = 0.0
-                for k in range(low_bin, high_bin + 1):
-                    here = lost[e, k]
-                    after = lost[e, k + 1] if k < high_bin else 0.0
-                    seen_lost[e, k] = share * (0.25 * before + 0.5 * here + 0.25 * after)
-                    before = here
-                    lost[e, k] = 0.0
+            widen(lost, seen_lost, low_bin, high_bin, share)
             for k in range(low_bin, high_bin + 1):
                 if seen_lost[0, k] == 0.0:
                     continue
@@ -207,6 +272,92 @@ def metal_sinogram(
                 out[view, k] += -math.log(seen / (unhindered + floor)) + noise[view, k] * math.sqrt(extra)
         out[view] /= w_mm.shape[0]
     return out
+
+
+@compiled
+def intensities(
+    ends_mm: Floats,
+    radius_mm: Floats,
+    material: Any,
+    sign: Floats,
+    w_mm: Floats,
+    swing_mm: Floats,
+    cosine: Floats,
+    sine: Floats,
+    t_low_mm: float,
+    bin_mm: float,
+    bins: int,
+    rays: int,
+    water_mm: Singles,
+    bone_mm: Singles,
+    body_t_low_mm: float,
+    body_bin_mm: float,
+    spectrum: Floats,
+    water_per_mm: Floats,
+    bone_per_mm: Floats,
+    metal_per_mm: Floats,
+    scatter: float,
+) -> Any:
+    """What the detector sees of what air lets through: the faithful mode's rays.
+
+    Args:
+        w_mm: ``(rows, heights per row)`` where rays run.
+        swing_mm: ``(views,)`` how far each view's rays run above that, since the patient moves meanwhile.
+        water_mm, bone_mm: ``(views, n)`` the body's way along each view, on a coarser detector.
+
+    Returns:
+        ``(rows, views, bins)`` with metal and ``(views, bins)`` without, both with scatter, both noiseless.
+    """
+    views, energies = len(cosine), len(spectrum)
+    with_metal = np.zeros((w_mm.shape[0], views, bins), dtype=np.float32)
+    without = np.zeros((views, bins), dtype=np.float32)
+    lengths = np.zeros((len(metal_per_mm), bins * rays))
+    lost = np.zeros((energies, bins))
+    seen_lost = np.zeros((energies, bins))
+    through = np.zeros((bins, energies))
+    ray_mm = bin_mm / rays
+    first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
+    share = 1.0 / (w_mm.shape[1] * rays)
+    for view in range(views):
+        for k in range(bins):
+            place = (t_low_mm + k * bin_mm - body_t_low_mm) / body_bin_mm
+            i = min(max(int(place), 0), water_mm.shape[1] - 2)
+            part = min(max(place - i, 0.0), 1.0)
+            water = water_mm[view, i] * (1.0 - part) + water_mm[view, i + 1] * part
+            bone = bone_mm[view, i] * (1.0 - part) + bone_mm[view, i + 1] * part
+            total = 0.0
+            for e in range(energies):
+                through[k, e] = spectrum[e] * math.exp(-water_per_mm[e] * water - bone_per_mm[e] * bone)
+                total += through[k, e]
+            without[view, k] = total * (1.0 + scatter)
+        for row in range(w_mm.shape[0]):
+            with_metal[row, view] = without[view]
+            if len(radius_mm) == 0:
+                continue
+            low_bin, high_bin = lose(
+                lost,
+                lengths,
+                ends_mm,
+                radius_mm,
+                material,
+                sign,
+                w_mm[row] + swing_mm[view],
+                cosine[view],
+                sine[view],
+                first_ray_mm,
+                ray_mm,
+                rays,
+                water_per_mm,
+                metal_per_mm,
+            )
+            low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, bins - 1)
+            widen(lost, seen_lost, low_bin, high_bin, share)
+            for k in range(low_bin, high_bin + 1):
+                missing, floor = 0.0, without[view, k] * scatter / (1.0 + scatter)
+                for e in range(energies):
+                    missing += through[k, e] * seen_lost[e, k]
+                with_metal[row, view, k] = max(without[view, k] - missing, floor)
+    return with_metal, without
 
 
 def filtered(sinogram: Singles, bin_mm: float, blur_sigma_mm: float) -> Singles:

@@ -35,6 +35,14 @@ def detector_row_mm(slice_thickness_mm: float) -> float:
     return min(slice_thickness_mm, max(0.625, slice_thickness_mm / 4.0))
 
 
+def rods_touching(rods: Rods, w_mm: float, thickness_mm: float, margin_mm: float = 0.0) -> Rods:
+    """The rods that a slice at height ``w_mm`` may touch."""
+    reach_mm = thickness_mm / 2.0 + rods.radius_mm + margin_mm
+    low_mm, high_mm = rods.ends_mm[:, :, 2].min(axis=1), rods.ends_mm[:, :, 2].max(axis=1)
+    near = (low_mm < w_mm + reach_mm) & (high_mm > w_mm - reach_mm)
+    return Rods(rods.ends_mm[near], rods.radius_mm[near], rods.material[near], rods.sign[near])
+
+
 class MetalImager:
     """What rods add to the slices of one scan.
 
@@ -56,14 +64,10 @@ class MetalImager:
         corners = [u * self._cosine + v * self._sine for u in (0, columns * du_mm) for v in (0, rows * dv_mm)]
         self._t_low_mm = float(np.min(corners)) - 10.0
         self._bins = int((float(np.max(corners)) + 10.0 - self._t_low_mm) / BIN_MM) + 1
-        self._low_w_mm, self._high_w_mm = (f(rods.ends_mm[:, :, 2], axis=1) for f in (np.min, np.max))
 
-    def touching(self, w_mm: float, margin_mm: float = 0.0) -> Rods:
+    def touching(self, w_mm: float) -> Rods:
         """The rods that the slice at height ``w_mm`` may touch."""
-        reach_mm = self._thickness_mm / 2.0 + self.rods.radius_mm + margin_mm
-        near = (self._low_w_mm < w_mm + reach_mm) & (self._high_w_mm > w_mm - reach_mm)
-        rods = self.rods
-        return Rods(rods.ends_mm[near], rods.radius_mm[near], rods.material[near], rods.sign[near])
+        return rods_touching(self.rods, w_mm, self._thickness_mm)
 
     def body_mm(self, anatomy_hu: Singles) -> Singles:
         """Water-equivalent path of every view through a slice ``(rows, columns)``, on a coarse detector."""

@@ -27,6 +27,7 @@ from controller.commands import APPLICATOR_COMMANDS, RIG_COMMANDS, AskOperator, 
 from controller.door import Door, DoorOperator, stop_or_note
 from controller.evaluator import DoseEvaluator
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
+from controller.heavy_work import Heavy, HeavyWork, HeavyWorkApart
 from controller.journal import Journal, Record
 from controller.knowledge import ProcedureSettings
 from controller.ports import Aside, PortTransport
@@ -56,6 +57,7 @@ from simulator.cable import Endpoint
 from simulator.error_population import ErrorPopulation
 from simulator.faults import Fault, FaultError, read_faults
 from simulator.faults_director import Director, on_bench
+from simulator.scanner import ScannerMode
 from simulator.world import World
 
 SCAN_TAKES_S = 120.0
@@ -90,6 +92,8 @@ class RehearsalOptions:
     population: ErrorPopulation | None = None
     faults: Path | None = None
     record: Path | None = None
+    scanner: ScannerMode = "fast"
+    """How the simulated CT is made: ``fast`` (approximate) or ``faithful``; simulator/SCANNER.md."""
     operator: str = "auto"
     """``auto``, or ``door``: people at consoles confirm, simulated hands do what they confirmed (``door="ports"``)."""
 
@@ -257,6 +261,7 @@ class SimulatedScanner:
         anatomy: Anatomy,
         plan: Plan,
         options: RehearsalOptions,
+        heavy: Heavy,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._hands = hands
@@ -264,7 +269,7 @@ class SimulatedScanner:
         self._timed = timed
         self._range_mm = scan_range_mm(plan, anatomy)
         self._start = insertion_day(case)
-        self.analyst = ScanAnalyst(case.ct, plan, timed)
+        self.analyst = ScanAnalyst(heavy, timed)
 
     def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
         name = f"{command.scan:02d}-{command.kind}"
@@ -280,6 +285,7 @@ class SimulatedScanner:
             "z_high_mm": high,
             "when": (self._start + timedelta(minutes=3 * command.scan)).isoformat(timespec="seconds"),
             "seed": self._options.seed,
+            "mode": self._options.scanner,
         }
         took_ns = round(SCAN_TAKES_S * 1e9)
         with self._timed("simulated CT"):
@@ -364,6 +370,10 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     )
 
 
+def _nothing_to_cancel() -> None:
+    """In-process the work is done where it is asked for: there is nobody who could wait no more."""
+
+
 def _set_up(
     options: RehearsalOptions,
     case: Case,
@@ -396,6 +406,7 @@ def _set_up(
             "seed": options.seed,
             "settings": asdict(settings),
             "slice_mm": options.slice_mm,
+            **({} if options.scanner == "fast" else {"scanner": options.scanner}),
             "population": asdict(population),
             **({"faults": [_said(fault) for fault in faults]} if faults else {}),
         },
@@ -409,7 +420,16 @@ def _set_up(
     transport: VirtualTransport | PortTransport
     hands: Hands
     director: Director | None = None
+    work = HeavyWork(
+        case.ct, plan, anatomy, load_site_protocol(options.protocol), load_source(plan.source_model)
+    )
+    heavy: Heavy = work
+    cancel_work: Callable[[], None] = _nothing_to_cancel
     if options.door == "ports":
+        listener(Progress("plan", "Starting the process for analysis and dose"))
+        apart = HeavyWorkApart(work)
+        stack.callback(apart.close)
+        heavy, cancel_work = apart, apart.cancel
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedguide-")))
         hands = _start_bench(options, plan, population, folder, stack)
         ends: dict[str, tuple[RigDriver | ApplicatorDriver, Port]] = {
@@ -431,7 +451,7 @@ def _set_up(
             )
         else:
             transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
-    scanner = SimulatedScanner(hands, case, anatomy, plan, options, watch.timed)
+    scanner = SimulatedScanner(hands, case, anatomy, plan, options, heavy, watch.timed)
     automatic = AutomaticOperator(hands)
     people: Operator = DoorOperator(door, automatic.answer) if options.operator == "door" else automatic
 
@@ -454,16 +474,10 @@ def _set_up(
         listener=told,
         aside=Aside() if options.door == "ports" else None,
         stop_pressed=stop_pressed,
-        evaluator=DoseEvaluator(
-            plan,
-            anatomy,
-            load_site_protocol(options.protocol),
-            load_source(plan.source_model),
-            watch.timed,
-            DOSE_TAKES_S,
-        ),
+        evaluator=DoseEvaluator(heavy, watch.timed, DOSE_TAKES_S),
         decided=door.decided,
         devices_seen=door.devices_seen,
+        cancel_work=cancel_work,
     )
     return session, scanner, hands, director
 

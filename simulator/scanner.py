@@ -1,8 +1,8 @@
 """The simulated CT scanner: writes what it would see of a patient now as a DICOM series.
 
 Knows the patient's truth and nothing of the plan. The patient lies a little differently in every scan; the
-images are in the scanner's frame, so only registration brings them back onto the planning CT. This is
-the fast mode (image type ``APPROXIMATE``); what it models and what not stands in SCANNER.md.
+images are in the scanner's frame, so only registration brings them back onto the planning CT. There is
+a fast mode and a faithful one, told by the image type; what they model and what not stands in SCANNER.md.
 """
 
 from __future__ import annotations
@@ -12,24 +12,29 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
-from simulator.dicom_writer import SeriesWriter
+from simulator.dental import DentalMetal, dental_metal_in, rods_of_dental
+from simulator.dicom_writer import MODES, SeriesWriter
+from simulator.faithful import VIEWS, FaithfulImager
+from simulator.fast import FastImager
 from simulator.geometry import Floats, apply, inverse, turn
-from simulator.metal import Rods, rods_of
+from simulator.metal import ALUMINA, Rods, rods_of
 from simulator.patient import Patient
 from simulator.projection import Singles
-from simulator.reconstruction import MetalImager, kernel_sigma_mm
+from simulator.reconstruction import kernel_sigma_mm
 from simulator.resampling import anatomy_slice
 from simulator.template_body import TemplateBody
 
-NOISE_HU = 18.0  # standard deviation at 1.25 mm slices (assumed)
 BREATH_S, COUCH_MM_S = 4.0, 20.0  # period; speed of the couch (both assumed)
+TURN_S = 0.5  # of the gantry (assumed); half of it makes a slice
+_VIEW_AFTER_S = TURN_S / 2.0 * (np.arange(VIEWS) / VIEWS - 0.5)
+ScannerMode = Literal["fast", "faithful"]
 _BODY_EVERY_MM = 5.0  # the way of the rays through the body is computed once for so much height
 
 
@@ -47,6 +52,8 @@ class ScanRequest:
         template: the printed template on the rig, if it is left on for the scan.
         breathing_mm: how far the patient swings along the couch while it moves through the gantry, amplitude.
         field_mm: x low, x high, y low, y high in patient coordinates: what is reconstructed; None: as planned.
+        mode: ``fast`` (approximate) or ``faithful`` (polychromatic projection, counted photons).
+        dental: metal in the teeth that the planning CT does not show; that which it shows is found in it.
     """
 
     number: int
@@ -59,6 +66,8 @@ class ScanRequest:
     template: TemplateBody | None = None
     breathing_mm: float = 0.0
     field_mm: tuple[float, float, float, float] | None = None
+    mode: ScannerMode = "fast"
+    dental: tuple[DentalMetal, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +84,14 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
     """Scan the patient as he lies now; ``folder`` appears complete or not at all.
 
     Raises:
-        ValueError: the range holds no slice, the field no pixel, or the thickness is outside 0.6 - 5 mm.
+        ValueError: the range holds no slice, the field no pixel, the thickness is outside 0.6 - 5 mm, or
+            there is no such mode.
         OSError: ``folder`` can't be written or isn't empty.
     """
+    if request.mode not in MODES:
+        raise ValueError(f"the scanner has no mode {request.mode}; it has {' and '.join(MODES)}")
     gantry = _gantry(patient, request)
     gantry_from_patient = inverse(gantry.patient_from_gantry) @ patient.scanner_from_patient(request.number)
-    rods = _rods(patient, gantry_from_patient)
-    metal = (
-        MetalImager(rods, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm) if len(rods) else None
-    )
     # the couch shift moves the anatomy: planning index <- patient <- scanner <- pixel of the new slice
     pixel_to_gantry = np.diag([*gantry.pixel_mm, 1.0, 1.0])
     index_from_pixel = inverse(gantry_from_patient @ patient.ct.patient_from_index) @ pixel_to_gantry
@@ -93,42 +101,59 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
 
     rig_from_gantry = inverse(gantry_from_patient @ patient.patient_from_rig_true)
     kernel_mm = kernel_sigma_mm(thickness_mm)
+    drawn = request.template
+    if drawn is not None and request.mode == "faithful":
+        drawn = replace(drawn, balls_rig_mm=())  # they are projected like all metal
 
     def anatomy(w_mm: float) -> Singles:
         hu = anatomy_slice(patient.ct.hu, index_from_pixel, *gantry.shape, w_mm + across_mm)
-        if request.template is None:
+        if drawn is None:
             return hu
-        return request.template.drawn_on(hu, rig_from_gantry, gantry.pixel_mm, w_mm, thickness_mm, kernel_mm)
+        return drawn.drawn_on(hu, rig_from_gantry, gantry.pixel_mm, w_mm, thickness_mm, kernel_mm)
 
     rows, columns = _field(gantry, request.field_mm)
     lungs = np.random.default_rng([request.seed, request.number])
     phase = float(lungs.uniform(0.0, 2.0 * np.pi))
 
-    def swing(w_mm: float) -> float:
-        turns = w_mm / (COUCH_MM_S * BREATH_S)
-        return request.breathing_mm * float(np.sin(2.0 * np.pi * turns + phase))
+    def swing_mm(after_s: Floats) -> Floats:
+        return np.asarray(request.breathing_mm * np.sin(2.0 * np.pi * after_s / BREATH_S + phase))
 
+    imager = _imager(patient, request, gantry, gantry_from_patient)
     with _appearing_at_once(folder) as growing, ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         writer = _writer(patient, growing, request, gantry)
 
         def make(block: range) -> None:
-            body_mm = None
+            body_mm: tuple[Singles, ...] = ()
             for index in block:
                 w_mm = float(gantry.w_mm[index])
-                seen_w_mm = w_mm + swing(w_mm)
+                swings_mm = swing_mm(w_mm / COUCH_MM_S + _VIEW_AFTER_S)
+                seen_w_mm = w_mm + float(swings_mm[VIEWS // 2])
                 random = np.random.default_rng([request.seed, request.number, index])
                 hu = anatomy(seen_w_mm)
-                if metal is not None and len(metal.touching(seen_w_mm)):
-                    if body_mm is None:
-                        body_mm = metal.body_mm(hu)
-                    hu += metal.excess_hu(seen_w_mm, body_mm, random)
-                hu += _noise_hu(gantry, thickness_mm, random)
+                if not body_mm and imager.needs_body(seen_w_mm):
+                    body_mm = imager.body_mm(hu)
+                hu += imager.added_hu(seen_w_mm, body_mm, swings_mm - swings_mm[VIEWS // 2], random)
                 corner_mm = (columns.start * gantry.pixel_mm[0], rows.start * gantry.pixel_mm[1], w_mm)
                 writer.write(index, hu[rows, columns], apply(gantry.patient_from_gantry, corner_mm))
 
         per_block = max(1, round(_BODY_EVERY_MM / thickness_mm))
         blocks = (range(len(gantry.w_mm))[i : i + per_block] for i in range(0, len(gantry.w_mm), per_block))
         list(threads.map(make, blocks))
+
+
+def _imager(
+    patient: Patient, request: ScanRequest, gantry: _Gantry, gantry_from_patient: Floats
+) -> FastImager | FaithfulImager:
+    """What adds metal and noise to the anatomy, as the request's mode has it."""
+    rods = _rods(patient, gantry_from_patient) + rods_of_dental(request.dental, gantry_from_patient)
+    if request.mode == "fast":
+        return FastImager(rods, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm)
+    if request.template is not None:
+        gantry_from_rig = gantry_from_patient @ patient.patient_from_rig_true
+        balls_mm = np.array(request.template.balls_rig_mm).reshape(-1, 3)
+        rods += Rods.balls(apply(gantry_from_rig, balls_mm), request.template.ball_mm, ALUMINA)
+    own = rods_of_dental(dental_metal_in(patient.ct), gantry_from_patient)
+    return FaithfulImager(rods, own, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm)
 
 
 def _gantry(patient: Patient, request: ScanRequest) -> _Gantry:
@@ -183,17 +208,6 @@ def _rods(patient: Patient, gantry_from_patient: Floats) -> Rods:
     return rods_of(shafts_mm, apply(gantry_from_patient, centres_mm), turn(gantry_from_patient, directions))
 
 
-def _noise_hu(gantry: _Gantry, thickness_mm: float, random: np.random.Generator) -> Singles:
-    """Noise with the grain of the kernel; less in thicker slices."""
-    sigma_mm = kernel_sigma_mm(thickness_mm)
-    white = random.standard_normal(gantry.shape, dtype=np.float32)
-    grain = gaussian_filter(
-        white, (sigma_mm / gantry.pixel_mm[1], sigma_mm / gantry.pixel_mm[0]), truncate=3.0
-    )
-    wanted_hu = NOISE_HU * np.sqrt(1.25 / thickness_mm)
-    return np.asarray(grain * np.float32(wanted_hu / max(float(grain.std()), 1e-6)), dtype=np.float32)
-
-
 def _writer(patient: Patient, folder: Path, request: ScanRequest, gantry: _Gantry) -> SeriesWriter:
     header = patient.ct.header
     return SeriesWriter(
@@ -207,6 +221,7 @@ def _writer(patient: Patient, folder: Path, request: ScanRequest, gantry: _Gantr
         pixel_mm=gantry.pixel_mm,
         slice_thickness_mm=request.slice_thickness_mm,
         extended=request.extended_hu,
+        mode=request.mode,
     )
 
 

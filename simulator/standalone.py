@@ -45,8 +45,10 @@ def main(spec: dict[str, Any]) -> None:
                 "only at_s and per_hour, and its devices: use seedguide rehearse --faults."
             )
     link, seed = Path(spec["link"]), int(spec["seed"])
+    mode = spec.get("scanner", "fast")
     if spec["case"] is not None:
         theatre = World(Path(spec["case"]), spec["patient_from_rig"], ErrorPopulation(), seed).theatre
+        theatre.scanner_mode = mode
         bench = Benchtop(seed, theatre.rig, theatre.applicator)
     elif spec["rig_kind"] == "oblique":
         air = RigMechanics(np.random.default_rng([seed, 1]), parameters=FIVE_AXES)
@@ -58,7 +60,9 @@ def main(spec: dict[str, Any]) -> None:
         def fetch(case: Path, patient_from_rig: Any) -> Patient:
             return Patient(case, patient_from_rig, ErrorPopulation(), seed)
 
-        theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics, fetch=fetch)
+        theatre = Theatre(
+            None, bench.rig_mechanics, bench.applicator_mechanics, fetch=fetch, scanner_mode=mode
+        )
     link.mkdir(parents=True, exist_ok=True)
     (link / "devices.toml").write_text(devices_toml(float(spec["speed"])), encoding="utf-8")
     doors: dict[str, Door] = {}

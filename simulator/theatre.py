@@ -14,7 +14,7 @@ from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.patient import Patient
 from simulator.physics import ImpossibleByHandError, ImpossibleMotionError
 from simulator.rig_mechanics import RigMechanics
-from simulator.scanner import ScanRequest, scan
+from simulator.scanner import ScannerMode, ScanRequest, scan
 
 
 class Theatre:
@@ -25,6 +25,7 @@ class Theatre:
     Args:
         fetch: makes the patient of a folder, for a planned pose of the rig; None: nobody can be fetched.
         lies_there: folder and pose of the patient who lies there from the beginning.
+        scanner_mode: of CTs whose request names none: ``fast`` or ``faithful``.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Theatre:
         *,
         fetch: Callable[[Path, Any], Patient] | None = None,
         lies_there: tuple[str, Any] | None = None,
+        scanner_mode: ScannerMode = "fast",
     ) -> None:
+        self.scanner_mode: ScannerMode = scanner_mode
         self.patient = patient
         self._fetch, self._lies_there = fetch, lies_there
         self.rig = rig
@@ -102,6 +105,7 @@ class Theatre:
                         z_high_mm=float(request["z_high_mm"]),
                         when_iso=str(request["when"]),
                         seed=int(request["seed"]),
+                        mode=request.get("mode", self.scanner_mode),
                     ),
                 )
             case "truth":
