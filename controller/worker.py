@@ -41,7 +41,7 @@ class Worker:
 
     def __init__(self, workplace: object, *, longest_s: float = LONGEST_S) -> None:
         self._packed = pickle.dumps(workplace, protocol=pickle.HIGHEST_PROTOCOL)
-        self._longest_s = longest_s
+        self.longest_s = longest_s
         self._turn = threading.Lock()
         self._guard = threading.Lock()
         self._is_busy = self._is_cancelled = False
@@ -93,9 +93,9 @@ class Worker:
         assert self._link is not None
         try:
             self._link.send_bytes(asked)
-            if not self._link.poll(self._longest_s):
+            if not self._link.poll(self.longest_s):
                 self._end()
-                raise HeavyWorkLost(f"it did not end within {self._longest_s:.0f} s")
+                raise HeavyWorkLost(f"it did not end within {self.longest_s:.0f} s")
             kind, value = self._link.recv()
         except (EOFError, OSError) as problem:
             status = self._end()
