@@ -1,4 +1,4 @@
-"""The worker process: what it answers, and in which words a job is lost. Waits are for conditions, never for a while."""
+"""The worker process: what it answers, and in which words a job is lost. Waits end with a condition, not by a clock."""
 
 from __future__ import annotations
 
