@@ -44,10 +44,12 @@ def _person(path: Path, house: threading.Thread) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as person:
         person.settimeout(PATIENCE_S)
         for _ in range(1000):
-            if path.exists():
+            # the path is there when the socket is bound, a moment before it listens
+            if person.connect_ex(str(path)) == 0:
                 break
             house.join(0.01)
-        person.connect(str(path))
+        else:
+            raise AssertionError(f"nobody listens at {path}")
         yield person
     house.join(PATIENCE_S)
     assert not house.is_alive()
