@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from controller.result import ProcedureResult
-from simulator.rehearsal import RehearsalOptions, rehearse
+from simulator.rehearsal.options import RehearsalOptions
+from simulator.rehearsal.rehearse import rehearse
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
 

@@ -127,7 +127,7 @@ class _Carried:
     def result(self, *, is_begun: bool, record: Path | None) -> ProcedureResult:
         """Play it, and what it has come to."""
         from controller.aftermath import scan_range_mm
-        from controller.door import DoorOperator, rest
+        from controller.door_people import DoorOperator, rest
         from controller.evaluator import DoseEvaluator
         from controller.knowledge import ProcedureSettings
         from controller.order import JOURNAL_FILE

@@ -28,6 +28,7 @@ from console.journal_command import journal, verify_journal
 from console.plan_command import plan
 from console.resume_command import resume
 from console.run_command import run
+from console.scanner_option import scanner_option
 from console.scans_command import scans
 from console.simulate_command import simulate
 from console.template_command import template
@@ -37,7 +38,7 @@ from planning.refusal import AskedWrongly
 if TYPE_CHECKING:
     from console.output_folder import OutputFolder
     from controller.result import Progress
-    from simulator.rehearsal import RehearsalOptions
+    from simulator.rehearsal.options import RehearsalOptions
 
 _NOTICE = "Research and training software, not a medical device, not for clinical use."
 _CONSOLE_SPEED = 10.0
@@ -96,13 +97,7 @@ def seedguide() -> None:
 @click.option(
     "--slice-mm", default=1.25, show_default=True, type=_Finite(0.5, 5), help="Slices of the rescans."
 )
-@click.option(
-    "--scanner",
-    default="fast",
-    show_default=True,
-    type=click.Choice(["fast", "faithful"]),
-    help="How CTs are simulated: approximate, or polychromatic at about half a second a slice.",
-)
+@scanner_option
 @click.option(
     "--door",
     default="inprocess",
@@ -171,7 +166,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     from console.summary import print_summary
     from controller.advice import what_to_do
     from planning.site_protocol import load_site_protocol
-    from simulator.rehearsal import rehearse as play
+    from simulator.rehearsal.rehearse import rehearse as play
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ExitStack() as stack:
@@ -193,7 +188,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
 
 
 def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
-    from simulator.rehearsal import RehearsalOptions
+    from simulator.rehearsal.options import RehearsalOptions
 
     known = {name: value for name, value in chosen.items() if name not in ("with_console", "console_port")}
     operator = "door" if chosen["with_console"] else "auto"

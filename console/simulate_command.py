@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from console.scanner_option import scanner_option
 from planning.refusal import AskedWrongly
 
 
@@ -48,13 +49,7 @@ from planning.refusal import AskedWrongly
 @click.option(
     "--faults", metavar="FILE", type=click.Path(path_type=Path), help="TOML; see simulator/FAULTS.md."
 )
-@click.option(
-    "--scanner",
-    default="fast",
-    show_default=True,
-    type=click.Choice(["fast", "faithful"]),
-    help="How CTs are simulated: approximate, or polychromatic at about half a second a slice.",
-)
+@scanner_option
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance.")
 def simulate(
     link: Path,

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import json
-import os
-import secrets
-import select
 import selectors
 import socket
-import tempfile
 import threading
 import time
 from collections import deque
@@ -26,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from controller import protocol
 from controller.answers import Answers
 from controller.commands import AskOperator
+from controller.door_files import DoorFiles
 from controller.door_words import (
     LONGEST_LINE,
     LONGEST_REASON,
@@ -41,16 +37,15 @@ from controller.door_words import (
     why_not_decided,
 )
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
-from controller.journal import Journal, Record
+from controller.journal import Record
 from controller.snapshot import Snapshot
 from drivers.applicator_language import ApplicatorState
 from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
-    from controller.undertaking import Held
+    pass
 
-TOKEN_FILE, ADDRESS_FILE, SOCKET_FILE = "door.token", "door.json", "door.sock"
 MOST_CLIENTS = 8
 HELLO_WITHIN_S = 5.0
 BEAT_EVERY_S = 0.5
@@ -61,7 +56,6 @@ KNOCK_EVERY_S = 10.0
 _CHUNK = 65_536
 _MOST_UNREAD = 1_000_000
 _MOST_RECORDS = 64
-_LONGEST_SOCKET_NAME = 100
 
 
 @dataclass(eq=False)
@@ -118,15 +112,15 @@ class Door:
         self._last_knock_s, self._unsaid = -KNOCK_EVERY_S, 0
         self._clients: list[_Client] = []
         self._is_closing = False
-        self._made: list[Path] = []
+        self._files = DoorFiles(folder)
         self._bell, self._rope = socket.socketpair()  # rings in the ports' loop
         self._awake, self._alarm = socket.socketpair()  # wakes this thread
         for end in (self._bell, self._rope, self._awake, self._alarm):
             end.setblocking(False)
         try:
-            self._token = self._write_token()
-            self._listener, self.address = self._listen(tcp_port)
-            self._write(ADDRESS_FILE, json.dumps({"version": VERSION, **self.address}))
+            self._token = self._files.new_token()
+            self._listener, self.address = self._files.listen(tcp_port, backlog=MOST_CLIENTS)
+            self._files.write_address({"version": VERSION, **self.address})
         except OSError as problem:
             self._clear_away()
             raise AskedWrongly(f"{folder}: the door can't be opened here ({problem}).") from problem
@@ -219,6 +213,12 @@ class Door:
                     return OperatorDeclined(command.number, "door", "nobody answered before it was over")
                 self._asked.wait()
             return self._taken.pop(command.number)
+
+    def _clear_away(self) -> None:
+        self._files.clear_away()
+        for end in (self._bell, self._rope, self._awake, self._alarm, getattr(self, "_listener", None)):
+            if end is not None:
+                end.close()
 
     # --- the door's thread --------------------------------------------------------------------------------------
 
@@ -453,96 +453,3 @@ class Door:
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
             self._alarm.send(b"!")
-
-    # --- files ----------------------------------------------------------------------------------------------------
-
-    def _write_token(self) -> str:
-        token = secrets.token_hex(32)
-        self._write(TOKEN_FILE, token)
-        return token
-
-    def _write(self, name: str, text: str) -> None:
-        """Readable by this user alone, from its first moment on; there whole or not at all."""
-        path = self._folder / name
-        growing = self._folder / f".{name}.growing"
-        growing.unlink(missing_ok=True)
-        with open(
-            os.open(growing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8"
-        ) as out:
-            out.write(text)
-        os.replace(growing, path)
-        self._made.append(path)
-
-    def _listen(self, tcp_port: int | None) -> tuple[socket.socket, dict[str, Any]]:
-        if tcp_port is not None:
-            listener = socket.create_server(("127.0.0.1", tcp_port), backlog=MOST_CLIENTS)
-            listener.setblocking(False)
-            return listener, {"tcp": ["127.0.0.1", listener.getsockname()[1]]}
-        path = (self._folder / SOCKET_FILE).resolve()
-        if len(os.fsencode(path)) > _LONGEST_SOCKET_NAME:  # the system takes 107 bytes
-            path = Path(tempfile.mkdtemp(prefix="seedguide-")) / SOCKET_FILE  # 0700
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        self._made.append(path)
-        listener.listen(MOST_CLIENTS)
-        listener.setblocking(False)
-        return listener, {"socket": str(path)}
-
-    def _clear_away(self) -> None:
-        for path in self._made:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-        self._made.clear()
-        for end in (self._bell, self._rope, self._awake, self._alarm, getattr(self, "_listener", None)):
-            if end is not None:
-                end.close()
-
-
-class DoorOperator:
-    """People at consoles. ``hands``: does what was confirmed, where hands are simulated; None: people have."""
-
-    is_automatic = False
-    name = "door"
-
-    def __init__(
-        self,
-        door: Door,
-        hands: Callable[[AskOperator], tuple[OperatorConfirmed | OperatorDeclined, int]] | None = None,
-    ) -> None:
-        self._door, self._hands = door, hands
-
-    def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
-        taken = self._door.wait_for_answer(command)
-        if self._hands is not None and isinstance(taken, OperatorConfirmed):
-            done, _ = self._hands(command)
-            if isinstance(done, OperatorDeclined):
-                return OperatorDeclined(command.number, taken.who, done.reason), 0
-        return taken, 0
-
-
-def rest(door: Door, held: Held) -> bool | OperatorDecided:
-    """People at consoles decide about a held procedure: on (True), left held (False), or given up (the decision)."""
-    while held.stopped_by() is None:
-        while (event := door.decided()) is not None:
-            if event.kind == "abort":
-                return event
-            held.decide(event)
-        wish = door.wished()
-        if wish is not None:
-            return wish == "go_on"
-        select.select([door], [], [], _LOOK_EVERY_S)
-    return False
-
-
-def stop_or_note(door: Door, journal: Journal, now_ns: Callable[[], int]) -> str | None:
-    """For the session's ``stop_pressed``: the stop first; only then refused knocks go into the journal."""
-    who = door.stop_pressed()
-    if who is None:
-        for knock in door.knocks():
-            journal.append(now_ns(), "knock", {"says": knock})
-    return who

@@ -14,7 +14,8 @@ from typing import Any
 
 from controller.commands import AskOperator
 from controller.devices_file import ENCODER, Devices
-from controller.door import Door, stop_or_note
+from controller.door import Door
+from controller.door_people import stop_or_note
 from controller.events import Event, OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings

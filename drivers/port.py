@@ -48,7 +48,7 @@ class Port:
         """The descriptor to wait on, or None where there is none (rfc2217)."""
         try:
             return int(self._serial.fileno())
-        except (AttributeError, OSError, ValueError, NotImplementedError):  # how pyserial says "none"
+        except (AttributeError, OSError, ValueError):  # rfc2217 has none, a closed one no longer
             return None
 
     def read(self) -> bytes:

@@ -14,9 +14,16 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from simulator.geometry import Floats
-from simulator.metal import BONE_PER_MM, METAL_PER_MM, SPECTRUM, WATER_PER_MM, Rods, water_per_mm
-from simulator.projection import Singles, backproject, body_lengths, filtered, intensities
-from simulator.reconstruction import rods_touching
+from simulator.metal import BONE_PER_MM, SPECTRUM, WATER_PER_MM, Rods, water_per_mm
+from simulator.projection import Body, Singles, backproject, body_lengths, filtered, intensities
+from simulator.reconstruction import (
+    MATTER,
+    coarse_bins_mm,
+    detector_over,
+    heights_mm,
+    rods_touching,
+    table_of,
+)
 
 VIEWS = 720  # of the half turn
 BIN_MM = 0.5
@@ -68,10 +75,9 @@ class FaithfulImager:
         self._rods, self._own_rods, self._thickness_mm = rods, own_rods, slice_thickness_mm
         self._shape, self._pixel_mm = shape, pixel_mm
         self._cosine, self._sine = np.cos(angles), np.sin(angles)
-        (rows, columns), (du_mm, dv_mm) = shape, pixel_mm
-        corners = [u * self._cosine + v * self._sine for u in (0, columns * du_mm) for v in (0, rows * dv_mm)]
-        self._t_low_mm = float(np.min(corners)) - 10.0
-        self._bins = int((float(np.max(corners)) + 10.0 - self._t_low_mm) / BIN_MM) + 1
+        self._detector = detector_over(
+            shape, pixel_mm, self._cosine, self._sine, bin_mm=BIN_MM, rays=RAYS_PER_BIN
+        )
         self._water_mm_of, self._line_of = _water_correction()
 
     def needs_body(self, w_mm: float) -> bool:
@@ -122,7 +128,7 @@ class FaithfulImager:
         density = np.maximum(0.0, 1.0 + hu / 1000.0)
         # bone is told by its HU, so it must attenuate as much as that says
         per_hu = water_per_mm() / _behind_water(BONE_PER_MM)
-        t_mm = self._t_low_mm + _BODY_STEP_MM * np.arange(int(self._bins * BIN_MM / _BODY_STEP_MM) + 2.0)
+        t_mm = coarse_bins_mm(self._detector, _BODY_STEP_MM)
         pixel_u_mm, pixel_v_mm = (step * pixel for step, pixel in zip(steps, self._pixel_mm, strict=True))
         water, bone = (
             body_lengths(
@@ -139,29 +145,15 @@ class FaithfulImager:
         self, rods: Rods, w_mm: float, row_count: int, body_mm: tuple[Singles, ...], swing_mm: Floats
     ) -> tuple[Singles, Singles]:
         """``(rows, views, bins)`` with these rods and ``(views, bins)`` without any; 1 is air."""
-        per_row = max(1, round(self._thickness_mm / row_count / HEIGHT_STEP_MM))
-        heights = (np.arange(row_count * per_row) + 0.5) / (row_count * per_row) - 0.5
         seen, without = intensities(
-            rods.ends_mm,
-            rods.radius_mm,
-            rods.material,
-            rods.sign,
-            (w_mm + self._thickness_mm * heights).reshape(row_count, per_row),
+            table_of(rods),
+            heights_mm(w_mm, self._thickness_mm, row_count, HEIGHT_STEP_MM),
             swing_mm,
             self._cosine,
             self._sine,
-            self._t_low_mm,
-            BIN_MM,
-            self._bins,
-            RAYS_PER_BIN,
-            body_mm[0],
-            body_mm[1],
-            self._t_low_mm,
-            _BODY_STEP_MM,
-            SPECTRUM,
-            WATER_PER_MM,
-            BONE_PER_MM,
-            METAL_PER_MM,
+            self._detector,
+            Body(body_mm[0], body_mm[1], self._detector.t_low_mm, _BODY_STEP_MM),
+            MATTER,
             SCATTER,
         )
         return seen, without
@@ -180,7 +172,7 @@ class FaithfulImager:
             self._cosine.astype(np.float32),
             self._sine.astype(np.float32),
             *self._pixel_mm,
-            self._t_low_mm,
+            self._detector.t_low_mm,
             BIN_MM,
         )
         return image

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -26,6 +26,42 @@ def compiled(function: _Function) -> _Function:
     translate: Any = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
     fast: _Function = translate(function)
     return fast
+
+
+class RodTable(NamedTuple):
+    """``metal.Rods`` as compiled code takes them."""
+
+    ends_mm: Floats
+    radius_mm: Floats
+    material: Any
+    sign: Floats
+
+
+class Detector(NamedTuple):
+    """Bins side by side, the first at ``t_low_mm``; each is the mean of ``rays`` rays."""
+
+    t_low_mm: float
+    bin_mm: float
+    bins: int
+    rays: int
+
+
+class Body(NamedTuple):
+    """What the body does to each view, on a coarser detector: ways ``(views, n)`` in mm through water and bone."""
+
+    water_mm: Singles
+    bone_mm: Singles
+    t_low_mm: float
+    step_mm: float
+
+
+class Matter(NamedTuple):
+    """A spectrum ``(energies,)`` and what attenuates it; metal is ``(materials, energies)``."""
+
+    spectrum: Floats
+    water_per_mm: Floats
+    bone_per_mm: Floats
+    metal_per_mm: Floats
 
 
 @compiled
@@ -140,31 +176,26 @@ def add_chords(
 def lose(
     lost: Floats,
     lengths: Floats,
-    ends_mm: Floats,
-    radius_mm: Floats,
-    material: Any,
-    sign: Floats,
+    rods: RodTable,
     heights_mm: Floats,
     c: float,
     s: float,
-    first_ray_mm: float,
-    ray_mm: float,
-    rays: int,
-    water_per_mm: Floats,
-    metal_per_mm: Floats,
+    detector: Detector,
+    matter: Matter,
 ) -> Any:
     """Add to ``lost (energies, bins)`` what metal takes from each of a bin's rays; the first and last bin hit.
 
     ``lengths (materials, bins * rays)`` is room to work in, zero before and after.
     """
-    energies, materials = len(water_per_mm), len(metal_per_mm)
+    energies, materials = len(matter.water_per_mm), len(matter.metal_per_mm)
+    ray_mm = detector.bin_mm / detector.rays
+    first_ray_mm = detector.t_low_mm - detector.bin_mm / 2.0 + ray_mm / 2.0
     low_bin, high_bin = lost.shape[1], -1
     for w in heights_mm:
         low_ray, high_ray = lengths.shape[1], -1
-        for rod in range(len(radius_mm)):
-            low, high = add_chords(
-                lengths[material[rod]], sign[rod], ends_mm[rod], radius_mm[rod], w, c, s, first_ray_mm, ray_mm
-            )
+        for rod in range(len(rods.radius_mm)):
+            of_material, ends, radius = lengths[rods.material[rod]], rods.ends_mm[rod], rods.radius_mm[rod]
+            low, high = add_chords(of_material, rods.sign[rod], ends, radius, w, c, s, first_ray_mm, ray_mm)
             low_ray, high_ray = min(low_ray, low), max(high_ray, high)
         for k in range(low_ray, high_ray + 1):
             metal = 0.0
@@ -172,20 +203,25 @@ def lose(
                 metal += lengths[m, k]
             if metal > 0.0:
                 for e in range(energies):
-                    path = -metal * water_per_mm[e]  # whose place it takes
+                    path = -metal * matter.water_per_mm[e]  # whose place it takes
                     for m in range(materials):
-                        path += lengths[m, k] * metal_per_mm[m, e]
-                    lost[e, k // rays] += 1.0 - math.exp(-path)
+                        path += lengths[m, k] * matter.metal_per_mm[m, e]
+                    lost[e, k // detector.rays] += 1.0 - math.exp(-path)
             for m in range(materials):
                 lengths[m, k] = 0.0
         if high_ray >= low_ray:
-            low_bin, high_bin = min(low_bin, low_ray // rays), max(high_bin, high_ray // rays)
+            low_bin = min(low_bin, low_ray // detector.rays)
+            high_bin = max(high_bin, high_ray // detector.rays)
     return low_bin, high_bin
 
 
 @compiled
-def widen(lost: Floats, seen_lost: Floats, low_bin: int, high_bin: int, share: float) -> None:
-    """Focal spot and detector element see a window about two bins wide; ``lost`` is zero again afterwards."""
+def widen(lost: Floats, seen_lost: Floats, low_bin: int, high_bin: int, share: float) -> Any:
+    """Focal spot and detector element see a window about two bins wide; the first and last bin that see any.
+
+    ``lost`` is zero again afterwards.
+    """
+    low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, lost.shape[1] - 1)
     for e in range(len(lost)):
         before = 0.0
         for k in range(low_bin, high_bin + 1):
@@ -194,27 +230,27 @@ def widen(lost: Floats, seen_lost: Floats, low_bin: int, high_bin: int, share: f
             seen_lost[e, k] = share * (0.25 * before + 0.5 * here + 0.25 * after)
             before = here
             lost[e, k] = 0.0
+    return low_bin, high_bin
+
+
+@compiled
+def way_mm(ways_mm: Singles, body: Body, view: int, t_mm: float) -> float:
+    """Through the body at ``t_mm``, between its coarser bins."""
+    place = (t_mm - body.t_low_mm) / body.step_mm
+    i = min(max(int(place), 0), ways_mm.shape[1] - 2)
+    part = min(max(place - i, 0.0), 1.0)
+    return float(ways_mm[view, i] * (1.0 - part) + ways_mm[view, i + 1] * part)
 
 
 @compiled
 def metal_sinogram(
-    ends_mm: Floats,
-    radius_mm: Floats,
-    material: Any,
-    sign: Floats,
+    rods: RodTable,
     w_mm: Floats,
     cosine: Floats,
     sine: Floats,
-    t_low_mm: float,
-    bin_mm: float,
-    bins: int,
-    rays: int,
-    body_mm: Singles,
-    body_t_low_mm: float,
-    body_bin_mm: float,
-    spectrum: Floats,
-    water_per_mm: Floats,
-    metal_per_mm: Floats,
+    detector: Detector,
+    body: Body,
+    matter: Matter,
     scatter: float,
     photons: float,
     noise: Singles,
@@ -223,47 +259,27 @@ def metal_sinogram(
 
     The logarithm is taken after the intensities were averaged over a detector row's height, its aperture
     (``rays`` per bin) and the spectrum, with scatter and photon noise in them; the slice is the mean of its rows.
-    ``w_mm`` ``(rows, heights per row)`` are where rays run.
+    ``w_mm`` ``(rows, heights per row)`` are where rays run; the body is taken as water.
     ``noise`` ``(views, bins)`` are standard normal numbers.
     """
-    views, energies = len(cosine), len(spectrum)
+    views, energies, bins = len(cosine), len(matter.spectrum), detector.bins
     out = np.zeros((views, bins), dtype=np.float32)
-    lengths = np.zeros((len(metal_per_mm), bins * rays))
+    lengths = np.zeros((len(matter.metal_per_mm), bins * detector.rays))
     lost = np.zeros((energies, bins))
     seen_lost = np.zeros((energies, bins))
-    ray_mm = bin_mm / rays
-    first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
-    share = 1.0 / (w_mm.shape[1] * rays)
+    share = 1.0 / (w_mm.shape[1] * detector.rays)
     for view in range(views):
-        for detector_row in range(w_mm.shape[0]):
-            low_bin, high_bin = lose(
-                lost,
-                lengths,
-                ends_mm,
-                radius_mm,
-                material,
-                sign,
-                w_mm[detector_row],
-                cosine[view],
-                sine[view],
-                first_ray_mm,
-                ray_mm,
-                rays,
-                water_per_mm,
-                metal_per_mm,
-            )
-            low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, bins - 1)
-            widen(lost, seen_lost, low_bin, high_bin, share)
+        c, s = cosine[view], sine[view]
+        for row in range(w_mm.shape[0]):
+            low_bin, high_bin = lose(lost, lengths, rods, w_mm[row], c, s, detector, matter)
+            low_bin, high_bin = widen(lost, seen_lost, low_bin, high_bin, share)
             for k in range(low_bin, high_bin + 1):
                 if seen_lost[0, k] == 0.0:
                     continue
-                place = (t_low_mm + k * bin_mm - body_t_low_mm) / body_bin_mm
-                i = min(max(int(place), 0), body_mm.shape[1] - 2)
-                part = min(max(place - i, 0.0), 1.0)
-                body = body_mm[view, i] * (1.0 - part) + body_mm[view, i + 1] * part
+                water = way_mm(body.water_mm, body, view, detector.t_low_mm + k * detector.bin_mm)
                 missing, unhindered = 0.0, 0.0
                 for e in range(energies):
-                    through = spectrum[e] * math.exp(-water_per_mm[e] * body)
+                    through = matter.spectrum[e] * math.exp(-matter.water_per_mm[e] * water)
                     unhindered += through
                     missing += through * seen_lost[e, k]
                 floor = scatter * unhindered
@@ -276,26 +292,14 @@ def metal_sinogram(
 
 @compiled
 def intensities(
-    ends_mm: Floats,
-    radius_mm: Floats,
-    material: Any,
-    sign: Floats,
+    rods: RodTable,
     w_mm: Floats,
     swing_mm: Floats,
     cosine: Floats,
     sine: Floats,
-    t_low_mm: float,
-    bin_mm: float,
-    bins: int,
-    rays: int,
-    water_mm: Singles,
-    bone_mm: Singles,
-    body_t_low_mm: float,
-    body_bin_mm: float,
-    spectrum: Floats,
-    water_per_mm: Floats,
-    bone_per_mm: Floats,
-    metal_per_mm: Floats,
+    detector: Detector,
+    body: Body,
+    matter: Matter,
     scatter: float,
 ) -> Any:
     """What the detector sees of what air lets through: the faithful mode's rays.
@@ -303,55 +307,35 @@ def intensities(
     Args:
         w_mm: ``(rows, heights per row)`` where rays run.
         swing_mm: ``(views,)`` how far each view's rays run above that, since the patient moves meanwhile.
-        water_mm, bone_mm: ``(views, n)`` the body's way along each view, on a coarser detector.
 
     Returns:
         ``(rows, views, bins)`` with metal and ``(views, bins)`` without, both with scatter, both noiseless.
     """
-    views, energies = len(cosine), len(spectrum)
+    views, energies, bins = len(cosine), len(matter.spectrum), detector.bins
     with_metal = np.zeros((w_mm.shape[0], views, bins), dtype=np.float32)
     without = np.zeros((views, bins), dtype=np.float32)
-    lengths = np.zeros((len(metal_per_mm), bins * rays))
+    lengths = np.zeros((len(matter.metal_per_mm), bins * detector.rays))
     lost = np.zeros((energies, bins))
     seen_lost = np.zeros((energies, bins))
     through = np.zeros((bins, energies))
-    ray_mm = bin_mm / rays
-    first_ray_mm = t_low_mm - bin_mm / 2.0 + ray_mm / 2.0
-    share = 1.0 / (w_mm.shape[1] * rays)
+    share = 1.0 / (w_mm.shape[1] * detector.rays)
     for view in range(views):
+        c, s = cosine[view], sine[view]
         for k in range(bins):
-            place = (t_low_mm + k * bin_mm - body_t_low_mm) / body_bin_mm
-            i = min(max(int(place), 0), water_mm.shape[1] - 2)
-            part = min(max(place - i, 0.0), 1.0)
-            water = water_mm[view, i] * (1.0 - part) + water_mm[view, i + 1] * part
-            bone = bone_mm[view, i] * (1.0 - part) + bone_mm[view, i + 1] * part
+            t_mm = detector.t_low_mm + k * detector.bin_mm
+            water, bone = way_mm(body.water_mm, body, view, t_mm), way_mm(body.bone_mm, body, view, t_mm)
             total = 0.0
             for e in range(energies):
-                through[k, e] = spectrum[e] * math.exp(-water_per_mm[e] * water - bone_per_mm[e] * bone)
+                path = matter.water_per_mm[e] * water + matter.bone_per_mm[e] * bone
+                through[k, e] = matter.spectrum[e] * math.exp(-path)
                 total += through[k, e]
             without[view, k] = total * (1.0 + scatter)
         for row in range(w_mm.shape[0]):
             with_metal[row, view] = without[view]
-            if len(radius_mm) == 0:
+            if len(rods.radius_mm) == 0:
                 continue
-            low_bin, high_bin = lose(
-                lost,
-                lengths,
-                ends_mm,
-                radius_mm,
-                material,
-                sign,
-                w_mm[row] + swing_mm[view],
-                cosine[view],
-                sine[view],
-                first_ray_mm,
-                ray_mm,
-                rays,
-                water_per_mm,
-                metal_per_mm,
-            )
-            low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, bins - 1)
-            widen(lost, seen_lost, low_bin, high_bin, share)
+            low_bin, high_bin = lose(lost, lengths, rods, w_mm[row] + swing_mm[view], c, s, detector, matter)
+            low_bin, high_bin = widen(lost, seen_lost, low_bin, high_bin, share)
             for k in range(low_bin, high_bin + 1):
                 missing, floor = 0.0, without[view, k] * scatter / (1.0 + scatter)
                 for e in range(energies):

@@ -10,8 +10,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.metal import METAL_PER_MM, SPECTRUM, WATER_PER_MM, Rods, view_angles, water_per_mm
-from simulator.projection import Singles, backproject, body_lengths, enlarged, filtered, metal_sinogram
+from simulator.geometry import Floats
+from simulator.metal import BONE_PER_MM, METAL_PER_MM, SPECTRUM, WATER_PER_MM, Rods, view_angles, water_per_mm
+from simulator.projection import (
+    Body,
+    Detector,
+    Matter,
+    RodTable,
+    Singles,
+    backproject,
+    body_lengths,
+    enlarged,
+    filtered,
+    metal_sinogram,
+)
 
 BIN_MM = 0.5
 RAYS_PER_BIN = 2
@@ -23,6 +35,7 @@ _COARSE_PIXEL_MM = 2.0
 _NEAR_MM = 8.0
 
 Spans = NDArray[np.int64]
+MATTER = Matter(SPECTRUM, WATER_PER_MM, BONE_PER_MM, METAL_PER_MM)
 
 
 def kernel_sigma_mm(slice_thickness_mm: float) -> float:
@@ -43,6 +56,39 @@ def rods_touching(rods: Rods, w_mm: float, thickness_mm: float, margin_mm: float
     return Rods(rods.ends_mm[near], rods.radius_mm[near], rods.material[near], rods.sign[near])
 
 
+def table_of(rods: Rods) -> RodTable:
+    """The same rods, for compiled code."""
+    return RodTable(rods.ends_mm, rods.radius_mm, rods.material, rods.sign)
+
+
+def detector_over(
+    shape: tuple[int, int],
+    pixel_mm: tuple[float, float],
+    cosine: Floats,
+    sine: Floats,
+    *,
+    bin_mm: float,
+    rays: int,
+) -> Detector:
+    """One that sees all of a slice of ``shape (rows, columns)`` from every view."""
+    (rows, columns), (du_mm, dv_mm) = shape, pixel_mm
+    corners = [u * cosine + v * sine for u in (0, columns * du_mm) for v in (0, rows * dv_mm)]
+    t_low_mm = float(np.min(corners)) - 10.0
+    return Detector(t_low_mm, bin_mm, int((float(np.max(corners)) + 10.0 - t_low_mm) / bin_mm) + 1, rays)
+
+
+def coarse_bins_mm(detector: Detector, step_mm: float) -> Floats:
+    """Where a coarser detector over the same width has its bins."""
+    return detector.t_low_mm + step_mm * np.arange(int(detector.bins * detector.bin_mm / step_mm) + 2.0)
+
+
+def heights_mm(w_mm: float, thickness_mm: float, row_count: int, step_mm: float) -> Floats:
+    """``(rows, heights per row)`` at which rays run through a slice, about ``step_mm`` apart."""
+    per_row = max(1, round(thickness_mm / row_count / step_mm))
+    parts = (np.arange(row_count * per_row) + 0.5) / (row_count * per_row) - 0.5
+    return np.asarray((w_mm + thickness_mm * parts).reshape(row_count, per_row))
+
+
 class MetalImager:
     """What rods add to the slices of one scan.
 
@@ -60,10 +106,9 @@ class MetalImager:
         self.rods, self._shape, self._pixel_mm, self._thickness_mm = rods, shape, pixel_mm, slice_thickness_mm
         self._cosine, self._sine = np.cos(angles), np.sin(angles)
         self._weights = weights.astype(np.float32)
-        (rows, columns), (du_mm, dv_mm) = shape, pixel_mm
-        corners = [u * self._cosine + v * self._sine for u in (0, columns * du_mm) for v in (0, rows * dv_mm)]
-        self._t_low_mm = float(np.min(corners)) - 10.0
-        self._bins = int((float(np.max(corners)) + 10.0 - self._t_low_mm) / BIN_MM) + 1
+        self._detector = detector_over(
+            shape, pixel_mm, self._cosine, self._sine, bin_mm=BIN_MM, rays=RAYS_PER_BIN
+        )
 
     def touching(self, w_mm: float) -> Rods:
         """The rods that the slice at height ``w_mm`` may touch."""
@@ -73,7 +118,7 @@ class MetalImager:
         """Water-equivalent path of every view through a slice ``(rows, columns)``, on a coarse detector."""
         steps = [max(1, round(_BODY_STEP_MM / pixel)) for pixel in self._pixel_mm]
         water = np.maximum(0.0, 1.0 + anatomy_hu[:: steps[1], :: steps[0]] / 1000.0).astype(np.float32)
-        t_mm = self._t_low_mm + _BODY_STEP_MM * np.arange(int(self._bins * BIN_MM / _BODY_STEP_MM) + 2.0)
+        t_mm = coarse_bins_mm(self._detector, _BODY_STEP_MM)
         pixel_u_mm, pixel_v_mm = (step * pixel for step, pixel in zip(steps, self._pixel_mm, strict=True))
         return body_lengths(water, pixel_u_mm, pixel_v_mm, self._cosine, self._sine, t_mm)
 
@@ -83,29 +128,17 @@ class MetalImager:
         if not len(rods):
             return np.zeros(self._shape, dtype=np.float32)
         detector_rows = max(1, round(self._thickness_mm / detector_row_mm(self._thickness_mm)))
-        per_row = max(1, round(self._thickness_mm / detector_rows / HEIGHT_STEP_MM))
-        heights = (np.arange(detector_rows * per_row) + 0.5) / (detector_rows * per_row) - 0.5
         sinogram = metal_sinogram(
-            rods.ends_mm,
-            rods.radius_mm,
-            rods.material,
-            rods.sign,
-            (w_mm + self._thickness_mm * heights).reshape(detector_rows, per_row),
+            table_of(rods),
+            heights_mm(w_mm, self._thickness_mm, detector_rows, HEIGHT_STEP_MM),
             self._cosine,
             self._sine,
-            self._t_low_mm,
-            BIN_MM,
-            self._bins,
-            RAYS_PER_BIN,
-            body_mm,
-            self._t_low_mm,
-            _BODY_STEP_MM,
-            SPECTRUM,
-            WATER_PER_MM,
-            METAL_PER_MM,
+            self._detector,
+            Body(body_mm, body_mm, self._detector.t_low_mm, _BODY_STEP_MM),
+            MATTER,
             SCATTER,
             PHOTONS_PER_RAY * detector_rows,
-            random.standard_normal((len(self._cosine), self._bins), dtype=np.float32),
+            random.standard_normal((len(self._cosine), self._detector.bins), dtype=np.float32),
         )
         views = filtered(sinogram, BIN_MM, kernel_sigma_mm(self._thickness_mm))
         return self._image(views, self._near(rods)) * np.float32(1000.0 / water_per_mm())
@@ -132,7 +165,7 @@ class MetalImager:
             self._sine.astype(np.float32),
             self._pixel_mm[0] * times,
             self._pixel_mm[1] * times,
-            self._t_low_mm,
+            self._detector.t_low_mm,
             BIN_MM,
         )
 

@@ -28,7 +28,8 @@ from planning.plan import Plan
 from simulator.benchtop import Benchtop
 from simulator.faults import Fault
 from simulator.faults_director import Director, on_bench
-from simulator.rehearsal import FaultyOperator, FaultyScanner, VirtualTransport, told_by_journal
+from simulator.rehearsal.faulty import FaultyOperator, FaultyScanner, told_by_journal
+from simulator.rehearsal.virtual_transport import VirtualTransport
 from tests.plain_room import SKIN_Z_MM, Room
 
 TOLERANCE_MM = 2.0

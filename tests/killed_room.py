@@ -23,7 +23,7 @@ from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.rig import RigDriver
 from planning.plan import Plan
-from simulator.rehearsal import VirtualTransport
+from simulator.rehearsal.virtual_transport import VirtualTransport
 from tests.plain_room import Room
 
 AWAY_NS = 2_000_000_000

@@ -32,7 +32,7 @@ from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.grbl_firmware import GrblFirmware
 from simulator.nonvolatile import NonVolatile
 from simulator.physics import ImpossibleByHandError, Template
-from simulator.rehearsal import VirtualTransport
+from simulator.rehearsal.virtual_transport import VirtualTransport
 from simulator.rig_mechanics import RigMechanics
 
 SKIN_Z_MM = 20.0

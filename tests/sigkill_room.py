@@ -1,20 +1,22 @@
 """The plain room in processes of its own, for a controller that SIGKILL really ends.
 
 ``python -m tests.sigkill_room bench DIR``: devices behind DIR/rig and DIR/applicator, people and scanner behind
-DIR/scans. ``... controller DIR MOMENT``: begins, or takes up again, the procedure in DIR/run; SIGKILL at MOMENT:
+DIR/scans; it says ``ready`` and, ended by SIGTERM, what is in the patient.
+``... controller DIR MOMENT``: begins, or takes up again, the procedure in DIR/run; SIGKILL at MOMENT:
 ``before|after KIND NAME N`` of the journal's records, or empty for never.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from console.device_choice import new_session_id
+from controller.aftermath import ScanAnalyst
 from controller.commands import AskOperator, RequestScan
 from controller.devices_file import parse_devices
 from controller.events import OperatorConfirmed, ScanAnalysed, ScanUnusable
@@ -22,7 +24,7 @@ from controller.journal import Journal, Kind, Record
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
 from controller.replay import findings_of
-from controller.requests import BenchHands, RequestFolder
+from controller.requests import BenchHands, FolderScanner, RequestFolder
 from controller.undertaking import Surroundings, Undertaking
 from simulator import requests as bench_requests
 from simulator.benchtop import LISTENING
@@ -32,6 +34,7 @@ from tests.killed_room import KilledRoom
 from tests.made_plan import made_plan
 
 SPEED = 50.0
+FINDINGS = "findings.json"
 PLAN = made_plan(columns=3, rows=1, seeds_per_needle=1)
 
 
@@ -43,13 +46,13 @@ class _People:
         room = self.room
         match request["do"]:
             case "scan":
-                scan = RequestScan(0, int(request["number"]), request["kind"], int(request["motion"]))
+                scan = RequestScan(0, int(request["number"]), request["kind"], 0)
                 analysed, _ = room.scan(scan, room.plan)  # type: ignore[arg-type]
                 assert isinstance(analysed, ScanAnalysed)
-                return {"done": True, "findings": analysed.findings.to_json()}
-            case "truth":
-                spilled = room.hands_on.seeds_spilled
-                return {"done": True, "seeds": room.template.seeds_dropped, "spilled": spilled}
+                folder = Path(request["folder"])
+                folder.mkdir()
+                (folder / FINDINGS).write_text(json.dumps(analysed.findings.to_json()), encoding="utf-8")
+                return {"done": True}
         asked = {key: request.get(key) for key in ("needle", "count", "returned")}
         answer, _ = room.answer(AskOperator(0, request["do"], "", **asked))
         if isinstance(answer, OperatorConfirmed):
@@ -65,6 +68,7 @@ def bench(folder: Path) -> None:
         name: (device, PseudoTerminal(folder / name))
         for name, device in (("rig", room.rig), ("applicator", room.applicator))
     }
+    print("ready", flush=True)
     serve(
         doors,
         None,
@@ -73,24 +77,20 @@ def bench(folder: Path) -> None:
         visitors=(requests,),
         listens=lambda: room.applicator.board.state in LISTENING,
     )
+    print(json.dumps({"seeds": room.template.seeds_dropped, "spilled": room.hands_on.seeds_spilled}))
 
 
-class _Scanner:
-    def __init__(self, requests: RequestFolder) -> None:
-        self._requests = requests
+class _Analyst(ScanAnalyst):
+    """Reads what the bench found, in place of images."""
 
-    def scan(self, command: RequestScan, _procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
-        request = {"do": "scan", "number": command.scan, "kind": command.kind, "motion": command.motion}
-        name = self._requests.ask(request, "scan")
-        answer = awaited(self._requests, name)
-        return ScanAnalysed(command.number, f"scans/{name}", findings_of(answer["findings"])), 0
+    def __init__(self) -> None: ...
 
-
-def awaited(requests: RequestFolder, name: str) -> dict[str, Any]:
-    """The bench's answer."""
-    while (answer := requests.answer(name)) is None:
-        time.sleep(0.01)
-    return answer
+    def analyse(
+        self, command: RequestScan, folder: Path, label: str, procedure: Procedure
+    ) -> ScanAnalysed | ScanUnusable:
+        del procedure
+        found = json.loads((folder / FINDINGS).read_text(encoding="utf-8"))
+        return ScanAnalysed(command.number, label, findings_of(found))
 
 
 class _SigkilledJournal(Journal):
@@ -119,7 +119,7 @@ def controller(folder: Path, moment: str) -> None:
     around = Surroundings(
         urls={"rig": str(folder / "rig"), "applicator": str(folder / "applicator")},
         operator=BenchHands(requests),
-        scanner=_Scanner(requests),
+        scanner=FolderScanner(requests, _Analyst(), (0.0, 1.0), 1.0),
         goes_on=lambda _held: False,
         new_session_id=new_session_id,
     )

@@ -15,7 +15,7 @@ from console.output_folder import MARKER
 from controller.journal import Journal
 from controller.result import ProcedureResult, Progress
 from planning.refusal import AskedWrongly
-from simulator.rehearsal import RehearsalOptions
+from simulator.rehearsal.options import RehearsalOptions
 
 Play = Callable[[RehearsalOptions, Any], ProcedureResult]
 
@@ -30,7 +30,7 @@ def rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., t
     """Run ``seedguide rehearse`` with the procedure itself replaced; returns status and output folder."""
 
     def run(play: Play, *more: str, with_report: bool = False) -> tuple[int, Path]:
-        monkeypatch.setattr("simulator.rehearsal.rehearse", play)
+        monkeypatch.setattr("simulator.rehearsal.rehearse.rehearse", play)
         if not with_report:
             monkeypatch.setattr("console.report.write_report", lambda *_: Path("report.html"))
         (tmp_path / "case").mkdir(exist_ok=True)

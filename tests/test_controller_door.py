@@ -17,7 +17,8 @@ import pytest
 from console.cli import main
 from console.door_client import DoorClient
 from controller.commands import AskOperator
-from controller.door import MOST_CLIENTS, Door, DoorOperator, rest, stop_or_note
+from controller.door import MOST_CLIENTS, Door
+from controller.door_people import DoorOperator, rest, stop_or_note
 from controller.door_words import LONGEST_LINE
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal

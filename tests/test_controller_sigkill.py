@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from controller.journal import inspect, read_journal, verify
-from controller.requests import RequestFolder
 from controller.undertaking import finished
-from tests.sigkill_room import PLAN, awaited
+from tests.sigkill_room import PLAN
 
 MOMENTS = (
     "after intention MoveDepth 2",  # a needle goes into the tissue
@@ -26,16 +25,13 @@ MOMENTS = (
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Path]:
-    process = subprocess.Popen([sys.executable, "-m", "tests.sigkill_room", "bench", str(tmp_path)])
-    until_s = time.monotonic() + 20.0
-    while not (tmp_path / "applicator").exists():
-        assert process.poll() is None
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
-    yield tmp_path
-    process.terminate()
-    process.wait()
+def bench(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.sigkill_room", "bench", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.terminate()
 
 
 def _controller(bench: Path, moment: str) -> tuple[int, str]:
@@ -44,22 +40,22 @@ def _controller(bench: Path, moment: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_sigkills_lose_and_repeat_no_seed(bench: Path) -> None:
+def test_sigkills_lose_and_repeat_no_seed(bench: subprocess.Popen[str], tmp_path: Path) -> None:
     for moment in MOMENTS:
-        status, told = _controller(bench, moment)
+        status, told = _controller(tmp_path, moment)
         assert status == -signal.SIGKILL, f"{moment}: {told}"
-    journal = bench / "run" / "journal.sqlite"
+    journal = tmp_path / "run" / "journal.sqlite"
     assert not inspect(journal).is_ended
-    assert finished(bench / "run", PLAN) is not None
+    assert finished(tmp_path / "run", PLAN) is not None
     assert inspect(journal).is_ended
     assert verify(journal) is None
     delivered = [r.body["seed"] for r in read_journal(journal) if r.body.get("event") == "SeedDropped"]
     assert sorted(set(delivered)) == [seed.number for seed in PLAN.seeds]
-    requests = RequestFolder(bench / "scans")
-    truth = awaited(requests, requests.ask({"do": "truth"}, "truth"))
-    assert truth["seeds"] == {needle.name: len(needle.seeds) for needle in PLAN.needles}
-    assert truth["spilled"] == 0
-
-    status, told = _controller(bench, "")
+    status, told = _controller(tmp_path, "")
     assert status == 1
     assert "the procedure is completed; nothing is there to go on with" in told
+
+    bench.terminate()
+    truth = json.loads(bench.communicate(timeout=60)[0])
+    assert truth["seeds"] == {needle.name: len(needle.seeds) for needle in PLAN.needles}
+    assert truth["spilled"] == 0

@@ -15,7 +15,7 @@ from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.record import HEAD, Recorder, applicator_driver, replay, rig_driver
 from planning.refusal import AskedWrongly
-from simulator.rehearsal import VirtualTransport
+from simulator.rehearsal.virtual_transport import VirtualTransport
 from tests.made_plan import made_plan
 from tests.plain_room import Room
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from needle_forest import starved, twelve_shafts
 from phantom_ct import write_phantom
 from scipy.ndimage import map_coordinates
 
@@ -21,7 +22,8 @@ from simulator.error_population import ErrorPopulation
 from simulator.faithful import VIEWS, FaithfulImager
 from simulator.metal import AMALGAM, STEEL, Rods, rods_of
 from simulator.patient import Patient
-from simulator.projection import intensities
+from simulator.projection import Body, Detector, Matter, intensities
+from simulator.reconstruction import table_of
 from simulator.scanner import ScanRequest, scan
 from simulator.theatre import Theatre
 
@@ -86,10 +88,11 @@ def read_series(folder: Path) -> tuple[np.ndarray, list[pydicom.Dataset]]:
 def seen_through(rods: Rods, t_mm: float, water_mm: float, per_mm: np.ndarray) -> float:
     """What of one line of a spectrum comes through rods and water, for parallel rays at one height."""
     seen, _ = intensities(
-        *(rods.ends_mm, rods.radius_mm, rods.material, rods.sign, np.zeros((1, 1)), np.zeros(1)),
-        *(np.ones(1), np.zeros(1), t_mm, 1e-6, 5, 1),
-        *(np.full((1, 2), water_mm, dtype=np.float32), np.zeros((1, 2), dtype=np.float32), 0.0, 100.0),
-        *(np.ones(1), np.array([0.02]), np.array([0.05]), per_mm, 0.0),
+        *(table_of(rods), np.zeros((1, 1)), np.zeros(1), np.ones(1), np.zeros(1)),
+        Detector(t_mm, 1e-6, 5, 1),
+        Body(np.full((1, 2), water_mm, dtype=np.float32), np.zeros((1, 2), dtype=np.float32), 0.0, 100.0),
+        Matter(np.ones(1), np.array([0.02]), np.array([0.05]), per_mm),
+        0.0,
     )
     return float(seen[0, 0, 2])
 
@@ -169,25 +172,10 @@ def test_seeds_in_chains_look_as_published() -> None:
 
 def test_parallel_needles_starve_each_other() -> None:
     # of 12 needles 4 fall to <= 400 HU (1.25 mm), and in 7 the level halves somewhere on the shaft (2.5 mm)
-    random = np.random.default_rng(3)
-    along = np.linspace(50.0, -50.0, 41)
-    shafts = []
-    for y in (-7.5, -2.5, 2.5, 7.5):
-        for z in (-10.0, 0.0, 10.0):
-            tilt, bend = np.radians(1.0) * random.normal(size=2), random.normal(size=2) / 1500.0
-            sideways = tilt * along[:, None] + bend * along[:, None] ** 2 / 2.0
-            shafts.append(CENTRE + np.column_stack([along, y + sideways[:, 0], z + sideways[:, 1]]))
+    shafts = twelve_shafts(CENTRE)
     heights = np.arange(-13.5, 13.6, 2.5)
     stack = np.array([slice_hu(lying(*(s[::5] for s in shafts)), 2.5, float(w)) for w in heights])
-    dropped = 0
-    for shaft in shafts:
-        nearest = np.abs(heights - shaft[3:-3, 2:]).argmin(axis=1)
-        levels = [
-            stack[k, round(y) - 1 : round(y) + 2, round(x)].max()
-            for k, (x, y) in zip(nearest, shaft[3:-3, :2], strict=True)
-        ]
-        dropped += bool(min(levels) < 0.5 * np.median(levels))
-    assert 3 <= dropped <= 10
+    assert 3 <= starved(stack, heights, shafts) <= 10
 
 
 def test_streaks_run_out_of_the_ends_and_between_the_shafts() -> None:

@@ -15,7 +15,8 @@ from planning.dicom import read_ct
 from planning.plan import Plan
 from planning.rt_objects import read_rt_plan_seeds
 from simulator.error_population import ErrorPopulation
-from simulator.rehearsal import RehearsalOptions, rehearse
+from simulator.rehearsal.options import RehearsalOptions
+from simulator.rehearsal.rehearse import rehearse
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
 

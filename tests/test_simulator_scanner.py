@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from needle_forest import starved, twelve_shafts
 from phantom_ct import RADIUS_MM, write_phantom
 from scipy.ndimage import center_of_mass, map_coordinates
 
 from simulator.error_population import ErrorPopulation
 from simulator.metal import Rods, rods_of, view_angles
 from simulator.patient import Patient
-from simulator.projection import metal_sinogram
-from simulator.reconstruction import MetalImager
+from simulator.projection import Body, Detector, Matter, metal_sinogram
+from simulator.reconstruction import MetalImager, table_of
 from simulator.scanner import ScanRequest, scan
 from simulator.template_body import TemplateBody
 
@@ -77,10 +78,12 @@ def test_chords_are_those_of_a_cylinder() -> None:
     # without scatter, for rays side by side and one line of the spectrum that water doesn't weaken
     def measured(rods: Rods, w_mm: float, theta: float, t_mm: float) -> float:
         one, noise = np.ones(1), np.zeros((1, 5), dtype=np.float32)
+        no_body = np.zeros((1, 2), dtype=np.float32)
         sinogram = metal_sinogram(
-            *(rods.ends_mm, rods.radius_mm, rods.material, rods.sign, np.array([[w_mm]])),
-            *(np.array([np.cos(theta)]), np.array([np.sin(theta)]), t_mm, 1e-6, 5, 1),
-            *(np.zeros((1, 2), dtype=np.float32), 0.0, 100.0, one, 0.0 * one, np.ones((3, 1))),
+            *(table_of(rods), np.array([[w_mm]]), np.array([np.cos(theta)]), np.array([np.sin(theta)])),
+            Detector(t_mm, 1e-6, 5, 1),
+            Body(no_body, no_body, 0.0, 100.0),
+            Matter(one, 0.0 * one, 0.0 * one, np.ones((3, 1))),
             *(0.0, 1e9, noise),
         )
         return float(sinogram[0, 2])
@@ -148,26 +151,11 @@ def test_a_dark_flame_stands_before_the_tip() -> None:
 
 def test_parallel_needles_starve_each_other() -> None:
     # of 12 needles 4 fall to <= 400 HU (1.25 mm), and in 7 the level halves somewhere on the shaft (2.5 mm)
-    random = np.random.default_rng(3)
-    along = np.linspace(50.0, -50.0, 41)
-    shafts = []
-    for y in (-7.5, -2.5, 2.5, 7.5):
-        for z in (-10.0, 0.0, 10.0):
-            tilt, bend = np.radians(1.0) * random.normal(size=2), random.normal(size=2) / 1500.0
-            sideways = tilt * along[:, None] + bend * along[:, None] ** 2 / 2.0
-            shafts.append(CENTRE + np.column_stack([along, y + sideways[:, 0], z + sideways[:, 1]]))
+    shafts = twelve_shafts(CENTRE)
     heights = np.arange(-16.0, 16.0, 2.5)
     together = rods_of([shaft[::5] for shaft in shafts], NOTHING, NOTHING)
     stack = np.array([slice_hu(together, 2.5, w) for w in heights])
-    dropped = 0
-    for shaft in shafts:
-        nearest = np.abs(heights - shaft[3:-3, 2:]).argmin(axis=1)
-        levels = [
-            stack[k, round(y) - 1 : round(y) + 2, round(x)].max()
-            for k, (x, y) in zip(nearest, shaft[3:-3, :2], strict=True)
-        ]
-        dropped += bool(min(levels) < 0.5 * np.median(levels))
-    assert 3 <= dropped <= 10
+    assert 3 <= starved(stack, heights, shafts) <= 10
 
 
 def test_metal_lies_where_it_truly_is_in_the_written_images(tmp_path: Path) -> None:
