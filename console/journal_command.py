@@ -166,6 +166,8 @@ def _event(body: dict[str, Any]) -> str:
             )
         case "ScanUnusable":
             return f"{number}CT can't be used: {body.get('reason')}"
+        case "WorkLost":
+            return f"{number}WORK LOST: {body.get('reason')}"
         case "DeviceFaulted":
             return f"FAULT of {body.get('device')}: {body.get('reason')}"
         case "StopPressed":

@@ -7,5 +7,5 @@ scanner_option = click.option(
     default="fast",
     show_default=True,
     type=click.Choice(["fast", "faithful"]),
-    help="How CTs are simulated: approximate, or polychromatic at about half a second a slice.",
+    help="How CTs are simulated: approximate, or polychromatic at 0.2 to 0.5 s a slice.",
 )

@@ -10,6 +10,11 @@ import re
 _NOTHING_MOVES = "Nothing moves by itself."
 RULES: tuple[tuple[str, str], ...] = (
     (
+        r"has no result",
+        "The computer failed, not patient, CT or devices. Resume: what was lost is asked for again; give the same CT "
+        "series once more. Should it fail twice, keep the series and the journal for the makers, and end.",
+    ),
+    (
         r"\bseed \d+ .*(NOPASS|DOUBLE|UNKNOWN)|latch\w* (JAM|DOUBLE|UNKNOWN)|\bJAM\b|in doubt|counts? .*seeds? left|"
         r"has counted|accounted|COUNT|cartridge",
         "Leave stylet and needles as they are and force nothing. Count the seeds in cartridge, needle and tray, look "

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controller import protocol
+from controller.advice import what_to_do
 from controller.commands import AskOperator, RequestScan
 from controller.events import (
     CommandDone,
@@ -17,11 +18,14 @@ from controller.events import (
     OperatorDeclined,
     ProcedureResumed,
     ProcedureStarted,
+    ScanAnalysed,
+    ScanUnusable,
     StopPressed,
 )
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
 from controller.replay import replay
+from controller.worker import HeavyWorkLost
 from tests.held_room import begin, go_on, records
 from tests.killed_room import KilledRoom
 from tests.made_plan import made_plan
@@ -175,3 +179,36 @@ def test_held_leads_back_to_where_it_was_held_and_nowhere_else(state: str) -> No
     procedure = Procedure(PLAN, ProcedureSettings())
     procedure.known.held_in = state
     assert protocol.expected_destination("HELD", "procedure_resumed", procedure.known) == state
+
+
+class Losing(KilledRoom):
+    """The process that analyses the first CT of ``kind`` is lost."""
+
+    loses: str | None = None
+
+    def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
+        if command.kind == self.loses:
+            self.loses = None
+            raise HeavyWorkLost(
+                "the analysis of the CT in 0002 has no result: its process was killed (SIGKILL)"
+            )
+        return super().scan(command, procedure)
+
+
+@pytest.mark.parametrize("kind", ["reference", "needles", "seeds"])
+def test_an_analysis_that_is_lost_holds_and_its_ct_is_asked_for_again(tmp_path: Path, kind: str) -> None:
+    here = Losing(PLAN, setup_mm=0.2, own_mm=0.2, seed=1)
+    here.loses = kind
+    held = begin(here, tmp_path)
+    assert held.state == "HELD"
+    assert "SIGKILL" in held.known.held_because
+    assert "give the same CT series once more" in what_to_do(held.known.held_because)
+    assert held.known.scan_is_usable  # nothing is said against the CT
+    asked = [r for r in records(tmp_path) if r.body.get("command") == "RequestScan" and r.kind == "intention"]
+    lost = [r.body for r in records(tmp_path) if r.body.get("event") == "WorkLost"]
+    assert [body["number"] for body in lost] == [asked[-1].body["number"]]
+    assert asked[-1].body["kind"] == kind
+    procedure, _ = go_on(here, tmp_path)
+    as_planned(here, procedure)
+    again = [r for r in records(tmp_path) if r.body.get("command") == "RequestScan" and r.kind == "intention"]
+    assert again[len(asked)].body["kind"] == kind
