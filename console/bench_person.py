@@ -8,6 +8,8 @@ from controller.commands import AskOperator
 from controller.events import OperatorConfirmed
 from controller.requests import BenchHands
 
+_BY_HANDS = ("seat_cartridge", "remove_cartridge", "open_estop", "close_estop")
+
 
 class TerminalPerson:
     """Asks at the terminal. ``ask`` gives the typed line; a closed terminal is a no."""
@@ -42,7 +44,7 @@ class AutomaticPerson:
         return True
 
     def does(self, task: str, words: str, *, count: int = 0, returned: int = 0) -> bool:
-        if self._hands is None or task not in ("seat_cartridge", "remove_cartridge"):
+        if self._hands is None or task not in _BY_HANDS:
             return False
         self._number += 1
         asked = AskOperator(self._number, task, words, count=count, returned=returned)

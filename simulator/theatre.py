@@ -88,6 +88,8 @@ class Theatre:
                         f"the cartridge holds {returned} seeds, not {request['returned']}; count again"
                     )
                 self._returned = returned
+            case "open_estop" | "close_estop" as what:
+                self.applicator.set_estop(what == "open_estop", int(request["now_ns"]))
             case "scan" | "truth" if self.patient is None:
                 raise ImpossibleByHandError(
                     "nobody lies on the couch: start the bench with --plan, or let seedguide run fetch the patient"

@@ -13,9 +13,13 @@ import console.device_choice as choice
 from console.bench_check_report import write_report
 from console.bench_person import AutomaticPerson, TerminalPerson
 from console.cli import main
+from controller.commands import AskOperator
+from controller.requests import BenchHands, RequestFolder
 from drivers.bench_check import Finding
 from drivers.identify import Seen
+from simulator.benchtop import Benchtop
 from simulator.standalone import devices_toml
+from simulator.theatre import Theatre
 
 MICK = Seen("applicator", "SG-MICK/1042", True, "100")
 REAL_MICK = Seen("applicator", "SG-MICK/7", False, "100")
@@ -158,6 +162,22 @@ def test_a_person_at_the_terminal_answers_plainly() -> None:
     assert not TerminalPerson(closed).agrees("x?")
     assert AutomaticPerson(None).agrees("x?")
     assert not AutomaticPerson(None).does("open_estop", "Press it")
+
+
+def test_simulated_hands_press_and_release_the_emergency_stop(tmp_path: Path) -> None:
+    bench = Benchtop(1)
+    theatre = Theatre(None, bench.rig_mechanics, bench.applicator_mechanics)
+
+    class Hands(BenchHands):
+        def help(self, command: AskOperator) -> str | None:
+            answer = theatre.handle({"do": command.task, "now_ns": 0})
+            return None if answer["done"] else str(answer["why"])
+
+    person = AutomaticPerson(Hands(RequestFolder(tmp_path)))
+    for task, is_open in (("open_estop", True), ("close_estop", False)):
+        assert person.does(task, "Do it")
+        assert bench.applicator_mechanics.is_estop_open is is_open
+    assert not person.does("repair_the_motor", "Mend it")
 
 
 def test_devices_lists_what_answers(
