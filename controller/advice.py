@@ -21,6 +21,11 @@ RULES: tuple[tuple[str, str], ...] = (
         "at a CT, and say where the seed is before anything is cleared.",
     ),
     (
+        r"WATCH|host fell silent",
+        "This computer did not speak to the applicator for half a second, so it stopped by itself. End what else runs "
+        "here, keep it from sleeping; on a bench of accelerated time use a lower --speed. Then resume.",
+    ),
+    (
         r"e-?stop|ESTOP|EMERGENCY",
         "Look at the patient first. Find out why the emergency stop was pressed, remove the cause, release it, then "
         "resume: both devices are asked where they are.",
@@ -41,7 +46,7 @@ RULES: tuple[tuple[str, str], ...] = (
         "counted.",
     ),
     (
-        r"alarm|ALARM|limit|position|mm\b|stands at|stall|homed|home\b|axis|AXIS|encoder|MPos|WATCH|RANGE|settings?",
+        r"alarm|ALARM|limit|position|mm\b|stands at|stall|homed|home\b|axis|AXIS|encoder|MPos|RANGE|settings?",
         "Look at the carriage and the needle in it; free what is in the way without moving the needle. Then resume: "
         "the rig is homed again with its grip open, and needles that moved are scanned again.",
     ),

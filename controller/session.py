@@ -96,6 +96,15 @@ class Evaluator(Protocol):
         """Figures and proposal, and how many ns of the procedure's clock it took."""
 
 
+def why_not_real(is_automatic: bool, only_simulated: bool) -> str | None:
+    """Why a device that is real must not be led, in words; None: it may be."""
+    if is_automatic:
+        return "it is real hardware: a person must confirm each step (--operator terminal)"
+    if only_simulated:
+        return "it is real hardware, but devices.toml has a table [simulated], whose hands and clock are a bench's"
+    return None
+
+
 class Session:
     """Run one procedure to its end (completed, held or stopped).
 
@@ -107,6 +116,7 @@ class Session:
         decided: asked all the time while it goes on; what a person decides beside confirming, or None.
         devices_seen: told all the time: both states, and whether both are known to stand since the last stop.
         cancel_work: called when nobody waits any more for the work under way aside (held, stopped).
+        only_simulated: people's hands or the clock belong to a bench; a device that is real holds at once.
     """
 
     def __init__(
@@ -126,6 +136,7 @@ class Session:
         decided: Callable[[], OperatorDecided | None] = lambda: None,
         devices_seen: Callable[[RigState, ApplicatorState, bool], None] | None = None,
         cancel_work: Callable[[], None] = lambda: None,
+        only_simulated: bool = False,
     ) -> None:
         self.procedure = procedure
         self.journal = journal
@@ -142,6 +153,7 @@ class Session:
         self._decided = decided
         self._devices_seen = devices_seen
         self._cancel_work = cancel_work
+        self._only_simulated = only_simulated
         self._is_stopping = False
         self._awaited: Future[tuple[Event, int]] | None = None
         self._inbox: deque[Event] = deque()
@@ -313,12 +325,11 @@ class Session:
         if self._awaited is not None and self._awaited.done():
             answered, self._awaited = self._awaited, None
             self._inbox.append(answered.result()[0])
-        if self._operator.is_automatic:
-            for name, state in (("rig", self._rig.state), ("applicator", self._applicator.state)):
-                if state.linked and state.identity and not state.simulated:
-                    self._inbox.append(
-                        DeviceFaulted(name, "real hardware needs a person to confirm each step")
-                    )
+        for name, state in (("rig", self._rig.state), ("applicator", self._applicator.state)):
+            if state.linked and state.identity and not state.simulated:
+                refused = why_not_real(self._operator.is_automatic, self._only_simulated)
+                if refused is not None:
+                    self._inbox.append(DeviceFaulted(name, refused))
 
     def _come_to_rest(self) -> None:
         """Let the last words of the devices arrive; nothing is commanded any more."""

@@ -24,7 +24,7 @@ from controller.ports import Aside, PortTransport, open_ports
 from controller.procedure import Procedure
 from controller.recovery import DeviceReport, compare, confirm, look, serve_links
 from controller.replay import replay
-from controller.session import Evaluator, Operator, Scanner, Session
+from controller.session import Evaluator, Operator, Scanner, Session, why_not_real
 from controller.snapshot import Snapshot
 from controller.urgency import precedence
 from drivers.applicator import ApplicatorDriver
@@ -234,6 +234,7 @@ class Undertaking:
             decided=self._decided,
             devices_seen=None if door is None else door.devices_seen,
             cancel_work=around.cancel_work,
+            only_simulated=self._devices.simulated,
         )
 
     def _decided(self) -> OperatorDecided | None:
@@ -311,8 +312,9 @@ class Undertaking:
             if not state.linked:
                 continue
             self._compare(name, state.identity, began_with, problems)
-            if self._around.operator.is_automatic and not state.simulated:
-                problems.append(f"The {name} is real hardware: a person must confirm (--operator terminal).")
+            why = why_not_real(self._around.operator.is_automatic, self._devices.simulated)
+            if why is not None and not state.simulated:
+                problems.append(f"The {name}: {why}.")
         if report.rig.encoder:
             self._compare(ENCODER, report.rig.encoder, began_with, problems)
         return replace(report, problems=tuple(problems))

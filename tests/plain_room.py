@@ -137,6 +137,7 @@ class Room:
         over: Callable[[RigDriver, ApplicatorDriver], Transport] | None = None,
         aside: Executor | None = None,
         evaluator: Evaluator | None = None,
+        only_simulated: bool = False,
     ) -> Session:
         """A session with this room; ``over``: makes another transport than the one in this process."""
         self.procedure = Procedure(self.plan, self.settings)
@@ -154,6 +155,7 @@ class Room:
             scanner=self,
             aside=aside,
             evaluator=evaluator,
+            only_simulated=only_simulated,
         )
 
     # --- people -----------------------------------------------------------------------------------------

@@ -40,6 +40,8 @@ def test_a_no_counts_as_well_and_a_withdrawn_question_takes_none() -> None:
         ("CT 2 not used: the scan is of patient X", "Look at the CT yourself"),
         ("declined by auto: nobody answered for 600 s", "Do, or undo"),
         ("rig: ALARM:1 hard limit", "Look at the carriage"),
+        ("applicator: latched WATCH: the host fell silent; motion stopped", "lower --speed"),
+        ("the analysis of the CT in 0002 has no result: its process was killed", "once more"),
         ("stopped by Ann", "reason for the stop"),
         ("something unheard of", DEFAULT),
     ],

@@ -201,8 +201,19 @@ def test_the_automatic_operator_is_refused_on_hardware_that_is_not_simulated(tmp
     room = Room(PLAN, simulated=False)
     records = played(tmp_path / "a", room)
     assert states(records)[-1] == "HELD"
-    assert "real hardware needs a person" in room.procedure.known.held_because
+    assert "real hardware: a person must confirm" in room.procedure.known.held_because
     assert commands(records, "CloseGrip") == []
+
+
+def test_a_benchs_configuration_is_refused_on_real_hardware(tmp_path: Path) -> None:
+    for simulated, ends in ((False, "HELD"), (True, "COMPLETED")):
+        room = Room(PLAN, simulated=simulated, setup_mm=0.2, own_mm=0.2)
+        room.is_automatic = False
+        (tmp_path / ends).mkdir()
+        room.session(tmp_path / ends, only_simulated=True).run()
+        assert room.procedure.state == ends
+        is_refused = "devices.toml has a table [simulated]" in room.procedure.known.held_because
+        assert is_refused is not simulated
 
 
 def test_stop_goes_around_everything(tmp_path: Path) -> None:
