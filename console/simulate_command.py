@@ -44,6 +44,9 @@ from planning.refusal import AskedWrongly
     show_default=True,
     help="oblique: five axes on grblHAL, in air, without a patient.",
 )
+@click.option(
+    "--depth-encoder", is_flag=True, help="An AccuSeed encoder on the rig's carriage, at DIR/encoder."
+)
 @click.option("--tcp", is_flag=True, help="TCP ports on this machine instead of pseudo-terminals.")
 @click.option("--speed", default=1.0, show_default=True, type=click.FloatRange(0.1, 100))
 @click.option(
@@ -57,6 +60,7 @@ def simulate(
     case: Path | None,
     device: str,
     rig_kind: str,
+    depth_encoder: bool,
     tcp: bool,
     speed: float,
     faults: Path | None,
@@ -66,6 +70,8 @@ def simulate(
     """Check what was asked, and become the bench."""
     if plan is None and case is not None:
         raise AskedWrongly("--case needs --plan: the plan says where the rig stands in the patient.")
+    if depth_encoder and device == "applicator":
+        raise AskedWrongly("--depth-encoder sits on the rig: leave --device applicator out.")
     if plan is not None and rig_kind == "oblique":
         raise AskedWrongly(
             "--rig-kind oblique is a bench in air: no plan has oblique needles yet; leave --plan out."
@@ -85,7 +91,10 @@ def simulate(
         pose = Plan.load(plan).patient_from_rig
     spec = {
         "link": str(link),
-        "devices": ["rig", "applicator"] if device == "both" else [device],
+        "devices": [
+            *(["rig", "applicator"] if device == "both" else [device]),
+            *(["encoder"] if depth_encoder else []),
+        ],
         "tcp": tcp,
         "speed": speed,
         "faults": None if faults is None else str(faults),

@@ -133,6 +133,8 @@ class Caretaker:
             place = "x {:.1f} y {:.1f} z {:.1f} mm".format(*bench.rig_mechanics.carriage_mm)
             state = "no power" if bench.rig is None else bench.rig.state
             return state, place, f"holds {bench.rig_mechanics.held or 'nothing'}"
+        if name == "encoder":
+            return "", f"sees {bench.rig_mechanics.carriage_mm[2]:.2f} mm", "depth of the rig's carriage"
         hands = bench.applicator_mechanics
         place = f"z {hands.encoder_um(now_ns) / 1000:.1f} stylet {hands.stylet_um(now_ns) / 1000:.1f} mm"
         if bench.applicator is None:

@@ -1,8 +1,8 @@
 """A bench that stands alone: ``python -m simulator.standalone SPEC``, as ``seedguide simulate`` starts it.
 
-SPEC is a JSON object: ``link`` (folder of the doors and of ``scans``), ``devices``, ``tcp``, ``speed``, ``faults``
-(a file or null), ``seed``, ``rig_kind`` (coplanar, oblique), and ``case`` with ``patient_from_rig`` (both null:
-nobody lies on the couch). SIGINT and SIGTERM end it.
+SPEC is a JSON object: ``link`` (folder of the doors and of ``scans``), ``devices`` (rig, applicator, encoder),
+``tcp``, ``speed``, ``faults`` (a file or null), ``seed``, ``rig_kind`` (coplanar, oblique), and ``case`` with
+``patient_from_rig`` (both null: nobody lies on the couch). SIGINT and SIGTERM end it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from simulator.accuseed import AccuSeedFirmware
 from simulator.applicator_board import ApplicatorIdentity
 from simulator.bench import hands_of
 from simulator.benchtop import Benchtop
+from simulator.cable import Endpoint
 from simulator.caretaker import Caretaker
 from simulator.doors import Door, PseudoTerminal, TcpPort, serve
 from simulator.error_population import ErrorPopulation
@@ -25,9 +27,12 @@ from simulator.grbl_kind import OBLIQUE
 from simulator.patient import Patient
 from simulator.requests import RequestFolder
 from simulator.rig_mechanics import OBLIQUE as FIVE_AXES
-from simulator.rig_mechanics import RigMechanics
+from simulator.rig_mechanics import RigMechanics, Z
 from simulator.theatre import Theatre
 from simulator.world import World
+
+COUNTS_PER_MM = 20.0
+"""Of the simulated depth encoder's gear (assumed)."""
 
 
 def main(spec: dict[str, Any]) -> None:
@@ -64,7 +69,6 @@ def main(spec: dict[str, Any]) -> None:
             None, bench.rig_mechanics, bench.applicator_mechanics, fetch=fetch, scanner_mode=mode
         )
     link.mkdir(parents=True, exist_ok=True)
-    (link / "devices.toml").write_text(devices_toml(float(spec["speed"])), encoding="utf-8")
     doors: dict[str, Door] = {}
     urls = {}
     for name in spec["devices"]:
@@ -74,10 +78,15 @@ def main(spec: dict[str, Any]) -> None:
         else:
             doors[name] = PseudoTerminal(link / name)
             urls[name] = str(link / name)
+    toml = devices_toml(float(spec["speed"]), urls.get("encoder"))
+    (link / "devices.toml").write_text(toml, encoding="utf-8")
+    ends: dict[str, Endpoint] = {
+        name: encoder_on(bench.rig_mechanics) if name == "encoder" else bench.cables[name] for name in doors
+    }
     caretaker = Caretaker(bench, doors, faults, urls)
     requests = RequestFolder(link / "scans", hands_of(theatre), seed=seed, told=caretaker.tell)
     serve(
-        {name: (bench.cables[name], door) for name, door in doors.items()},
+        {name: (ends[name], door) for name, door in doors.items()},
         None,
         dict,
         speed=float(spec["speed"]),
@@ -86,13 +95,19 @@ def main(spec: dict[str, Any]) -> None:
     )
 
 
-def devices_toml(speed: float) -> str:
+def encoder_on(rig: RigMechanics) -> AccuSeedFirmware:
+    """One that sees where the rig's needle carriage truly is."""
+    return AccuSeedFirmware(lambda: float(rig.carriage_mm[Z]), counts_per_mm=COUNTS_PER_MM)
+
+
+def devices_toml(speed: float, encoder_url: str | None = None) -> str:
     """What a controller must be told of these devices, as the file that it reads."""
     what = ApplicatorIdentity()
+    encoder = f"[depth_encoder]\ncounts_per_mm = {COUNTS_PER_MM}\nurl = {json.dumps(encoder_url)}\n\n"
     return (
         "# The simulated devices of this bench (drivers/DRIVERS.md tells what may stand here).\n"
         f"[applicator]\ncartridge_capacity = {what.capacity}\ndetent_um = {what.detent_um}\n"
-        f"needle_gauge = {what.gauge}\n\n[simulated]\nspeed = {max(speed, 1.0)}\n"
+        f"needle_gauge = {what.gauge}\n\n{encoder if encoder_url else ''}[simulated]\nspeed = {max(speed, 1.0)}\n"
     )
 
 

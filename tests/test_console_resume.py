@@ -38,6 +38,14 @@ def test_what_a_bench_writes_is_what_a_controller_reads() -> None:
     assert devices.baud == {"rig": 115_200, "applicator": 115_200, "depth encoder": 19_200}
 
 
+def test_a_benchs_depth_encoder_stands_in_its_file() -> None:
+    devices = parse_devices(devices_toml(1.0, 'socket://127.0.0.1:9"'), "devices.toml")
+    assert devices.encoder is not None
+    assert devices.encoder.counts_per_mm == 20.0
+    assert devices.encoder_url == 'socket://127.0.0.1:9"'
+    assert parse_devices(devices_toml(1.0), "devices.toml").encoder is None
+
+
 def test_grbl_settings_baud_and_reach_are_configuration() -> None:
     text = DEVICES + 'baud = 57600\n[rig]\nreach_mm = 80.0\nserial = "RIG-0007"\n[rig.settings]\n100 = 250\n'
     devices = parse_devices(text, "x")
