@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,7 +196,10 @@ def test_a_full_disk_is_answered_as_such(
 
 
 def dcmtk(tool: str) -> str:
-    found = shutil.which(tool)
+    # an activated virtual environment has pynetdicom's programs of the same names before DCMTK's
+    ours = Path(sys.executable).parent
+    elsewhere = [place for place in os.environ["PATH"].split(os.pathsep) if Path(place) != ours]
+    found = shutil.which(tool, path=os.pathsep.join(elsewhere))
     if found is None:
         pytest.skip(f"{tool} (Debian: dcmtk) is not installed")
     return found
