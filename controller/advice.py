@@ -21,6 +21,11 @@ RULES: tuple[tuple[str, str], ...] = (
         "at a CT, and say where the seed is before anything is cleared.",
     ),
     (
+        r"is real hardware",
+        "Nobody is to lead real devices like that. Begin again in a new folder, with the devices.toml of these devices "
+        "(without [simulated]) and --operator terminal or door.",
+    ),
+    (
         r"WATCH|host fell silent",
         "This computer did not speak to the applicator for half a second, so it stopped by itself. End what else runs "
         "here, keep it from sleeping; on a bench of accelerated time use a lower --speed. Then resume.",

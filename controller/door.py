@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from controller import protocol
 from controller.answers import Answers
@@ -42,9 +42,6 @@ from controller.snapshot import Snapshot
 from drivers.applicator_language import ApplicatorState
 from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
-
-if TYPE_CHECKING:
-    pass
 
 MOST_CLIENTS = 8
 HELLO_WITHIN_S = 5.0

@@ -16,13 +16,14 @@ _LONGEST_SOCKET_NAME = 100
 
 
 class DoorFiles:
-    """Made one by one, taken away together."""
+    """Made one by one, taken away together. Each raises OSError where it can't be made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made: list[Path] = []
 
     def new_token(self) -> str:
+        """Who shows it may speak; 64 hex digits that nobody can guess."""
         token = secrets.token_hex(32)
         self._write(TOKEN_FILE, token)
         return token
@@ -40,6 +41,7 @@ class DoorFiles:
         self._made.append(path)
 
     def listen(self, tcp_port: int | None, *, backlog: int) -> tuple[socket.socket, dict[str, Any]]:
+        """A listening socket that never waits, and its address; ``tcp_port`` as ``Door``'s."""
         if tcp_port is not None:
             listener = socket.create_server(("127.0.0.1", tcp_port), backlog=backlog)
             listener.setblocking(False)

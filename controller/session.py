@@ -96,7 +96,7 @@ class Evaluator(Protocol):
         """Figures and proposal, and how many ns of the procedure's clock it took."""
 
 
-def why_not_real(is_automatic: bool, only_simulated: bool) -> str | None:
+def why_real_is_refused(is_automatic: bool, only_simulated: bool) -> str | None:
     """Why a device that is real must not be led, in words; None: it may be."""
     if is_automatic:
         return "it is real hardware: a person must confirm each step (--operator terminal)"
@@ -325,11 +325,14 @@ class Session:
         if self._awaited is not None and self._awaited.done():
             answered, self._awaited = self._awaited, None
             self._inbox.append(answered.result()[0])
-        for name, state in (("rig", self._rig.state), ("applicator", self._applicator.state)):
-            if state.linked and state.identity and not state.simulated:
-                refused = why_not_real(self._operator.is_automatic, self._only_simulated)
-                if refused is not None:
-                    self._inbox.append(DeviceFaulted(name, refused))
+        if not self.procedure.is_over:
+            for name, state in (("rig", self._rig.state), ("applicator", self._applicator.state)):
+                if state.linked and state.identity and not state.simulated:
+                    refused = why_real_is_refused(self._operator.is_automatic, self._only_simulated)
+                    if (
+                        refused is not None
+                    ):  # before its connection is taken in, after which it would be moved
+                        self._inbox.appendleft(DeviceFaulted(name, refused))
 
     def _come_to_rest(self) -> None:
         """Let the last words of the devices arrive; nothing is commanded any more."""

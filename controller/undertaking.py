@@ -24,7 +24,7 @@ from controller.ports import Aside, PortTransport, open_ports
 from controller.procedure import Procedure
 from controller.recovery import DeviceReport, compare, confirm, look, serve_links
 from controller.replay import replay
-from controller.session import Evaluator, Operator, Scanner, Session, why_not_real
+from controller.session import Evaluator, Operator, Scanner, Session, why_real_is_refused
 from controller.snapshot import Snapshot
 from controller.urgency import precedence
 from drivers.applicator import ApplicatorDriver
@@ -312,7 +312,7 @@ class Undertaking:
             if not state.linked:
                 continue
             self._compare(name, state.identity, began_with, problems)
-            why = why_not_real(self._around.operator.is_automatic, self._devices.simulated)
+            why = why_real_is_refused(self._around.operator.is_automatic, self._devices.simulated)
             if why is not None and not state.simulated:
                 problems.append(f"The {name}: {why}.")
         if report.rig.encoder:

@@ -27,10 +27,10 @@ from drivers.applicator_language import (
     SeedOutcome,
 )
 from drivers.bench_check import MS, Bench, Broken
-from drivers.bench_check_motion import TRAVEL_UM, MotionCheck
-from drivers.bench_check_seeds import SeedCheck
-from drivers.bench_check_stop import StopCheck
-from drivers.bench_check_words import CABLE, FIRMWARE, FOLLOW, told_of
+from drivers.bench_check_applicator_motion import TRAVEL_UM, MotionCheck
+from drivers.bench_check_applicator_seeds import SeedCheck
+from drivers.bench_check_applicator_stop import StopCheck
+from drivers.bench_check_applicator_words import CABLE, FIRMWARE, FOLLOW, told_of
 from drivers.bench_wire import Wire
 from drivers.packet import Packet
 from drivers.vocabulary import latch_in_words

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from drivers.bench_check import MS, Bench, Broken
-from drivers.bench_check_axes import AXES, AxisCheck
+from drivers.bench_check_rig_axes import AXES, AxisCheck
 from drivers.bench_wire import GrblTalk
 from drivers.grbl import Alarm, Banner, Bracket, Line, Ok, Refused, Setting, Status, alarm_in_words
 from drivers.kinematics import RigConfig

@@ -215,13 +215,34 @@ def lose(
     return low_bin, high_bin
 
 
-@compiled
-def widen(lost: Floats, seen_lost: Floats, low_bin: int, high_bin: int, share: float) -> Any:
-    """Focal spot and detector element see a window about two bins wide; the first and last bin that see any.
+class Room(NamedTuple):
+    """To work in; ``lengths (materials, rays)`` and ``lost (energies, bins)`` are zero between two rows."""
 
-    ``lost`` is zero again afterwards.
+    lengths: Floats
+    lost: Floats
+    seen_lost: Floats
+
+
+@compiled
+def room_for(detector: Detector, matter: Matter) -> Room:
+    """All zero."""
+    energies, bins = len(matter.spectrum), detector.bins
+    lengths = np.zeros((len(matter.metal_per_mm), bins * detector.rays))
+    return Room(lengths, np.zeros((energies, bins)), np.zeros((energies, bins)))
+
+
+@compiled
+def shadow(
+    room: Room, rods: RodTable, heights_mm: Floats, c: float, s: float, detector: Detector, matter: Matter
+) -> Any:
+    """What a row of the detector misses because of metal, into ``room.seen_lost``; the first and last bin.
+
+    Focal spot and detector element see a window about two bins wide.
     """
-    low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, lost.shape[1] - 1)
+    lost, seen_lost = room.lost, room.seen_lost
+    low_bin, high_bin = lose(lost, room.lengths, rods, heights_mm, c, s, detector, matter)
+    low_bin, high_bin = max(low_bin - 1, 0), min(high_bin + 1, detector.bins - 1)
+    share = 1.0 / (len(heights_mm) * detector.rays)
     for e in range(len(lost)):
         before = 0.0
         for k in range(low_bin, high_bin + 1):
@@ -264,15 +285,12 @@ def metal_sinogram(
     """
     views, energies, bins = len(cosine), len(matter.spectrum), detector.bins
     out = np.zeros((views, bins), dtype=np.float32)
-    lengths = np.zeros((len(matter.metal_per_mm), bins * detector.rays))
-    lost = np.zeros((energies, bins))
-    seen_lost = np.zeros((energies, bins))
-    share = 1.0 / (w_mm.shape[1] * detector.rays)
+    room = room_for(detector, matter)
+    seen_lost = room.seen_lost
     for view in range(views):
         c, s = cosine[view], sine[view]
         for row in range(w_mm.shape[0]):
-            low_bin, high_bin = lose(lost, lengths, rods, w_mm[row], c, s, detector, matter)
-            low_bin, high_bin = widen(lost, seen_lost, low_bin, high_bin, share)
+            low_bin, high_bin = shadow(room, rods, w_mm[row], c, s, detector, matter)
             for k in range(low_bin, high_bin + 1):
                 if seen_lost[0, k] == 0.0:
                     continue
@@ -314,11 +332,9 @@ def intensities(
     views, energies, bins = len(cosine), len(matter.spectrum), detector.bins
     with_metal = np.zeros((w_mm.shape[0], views, bins), dtype=np.float32)
     without = np.zeros((views, bins), dtype=np.float32)
-    lengths = np.zeros((len(matter.metal_per_mm), bins * detector.rays))
-    lost = np.zeros((energies, bins))
-    seen_lost = np.zeros((energies, bins))
+    room = room_for(detector, matter)
+    seen_lost = room.seen_lost
     through = np.zeros((bins, energies))
-    share = 1.0 / (w_mm.shape[1] * detector.rays)
     for view in range(views):
         c, s = cosine[view], sine[view]
         for k in range(bins):
@@ -334,8 +350,7 @@ def intensities(
             with_metal[row, view] = without[view]
             if len(rods.radius_mm) == 0:
                 continue
-            low_bin, high_bin = lose(lost, lengths, rods, w_mm[row] + swing_mm[view], c, s, detector, matter)
-            low_bin, high_bin = widen(lost, seen_lost, low_bin, high_bin, share)
+            low_bin, high_bin = shadow(room, rods, w_mm[row] + swing_mm[view], c, s, detector, matter)
             for k in range(low_bin, high_bin + 1):
                 missing, floor = 0.0, without[view, k] * scatter / (1.0 + scatter)
                 for e in range(energies):

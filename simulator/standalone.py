@@ -70,16 +70,23 @@ def main(spec: dict[str, Any]) -> None:
         )
     link.mkdir(parents=True, exist_ok=True)
     doors: dict[str, Door] = {}
-    urls = {}
-    for name in spec["devices"]:
+    urls: dict[str, str] = {}
+
+    def open_door(name: str) -> None:
         if spec["tcp"]:
             doors[name] = port = TcpPort()
             urls[name] = f"socket://127.0.0.1:{port.port}"
         else:
             doors[name] = PseudoTerminal(link / name)
-            urls[name] = str(link / name)
+            urls[name] = str(link.resolve() / name) if name == "encoder" else str(link / name)
+
+    others = [name for name in spec["devices"] if name != "encoder"]
+    if others != spec["devices"]:
+        open_door("encoder")  # whose port stands in devices.toml
     toml = devices_toml(float(spec["speed"]), urls.get("encoder"))
-    (link / "devices.toml").write_text(toml, encoding="utf-8")
+    (link / "devices.toml").write_text(toml, encoding="utf-8")  # before the ports that it describes
+    for name in others:
+        open_door(name)
     ends: dict[str, Endpoint] = {
         name: encoder_on(bench.rig_mechanics) if name == "encoder" else bench.cables[name] for name in doors
     }

@@ -174,3 +174,15 @@ class RigBench:
     def place(self) -> tuple[float, ...]:
         (report,) = self.say("?")
         return tuple(float(word) for word in report.split("MPos:")[1].split("|")[0].split(","))
+
+
+GRBL_GREETING = ["Grbl 1.1h ['$' for help]", "[MSG:'$H'|'$X' to unlock]"]
+GRBL_RESET = b"\x18"
+
+
+def homed_rig() -> RigBench:
+    """Greeted as Grbl greets, and homed."""
+    bench = RigBench()
+    assert bench.greeting == GRBL_GREETING
+    bench.home()
+    return bench

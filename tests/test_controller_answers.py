@@ -8,6 +8,7 @@ from controller.advice import DEFAULT, what_to_do
 from controller.answers import Answers
 from controller.commands import AskOperator
 from controller.events import OperatorConfirmed, OperatorDeclined
+from controller.session import why_real_is_refused
 
 
 def test_the_first_answer_to_the_question_counts_and_the_other_is_told() -> None:
@@ -42,6 +43,8 @@ def test_a_no_counts_as_well_and_a_withdrawn_question_takes_none() -> None:
         ("rig: ALARM:1 hard limit", "Look at the carriage"),
         ("applicator: latched WATCH: the host fell silent; motion stopped", "lower --speed"),
         ("the analysis of the CT in 0002 has no result: its process was killed", "once more"),
+        ("rig: " + str(why_real_is_refused(False, True)), "Begin again in a new folder"),
+        ("rig: " + str(why_real_is_refused(True, False)), "Begin again in a new folder"),
         ("stopped by Ann", "reason for the stop"),
         ("something unheard of", DEFAULT),
     ],

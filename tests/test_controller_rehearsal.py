@@ -202,7 +202,7 @@ def test_the_automatic_operator_is_refused_on_hardware_that_is_not_simulated(tmp
     records = played(tmp_path / "a", room)
     assert states(records)[-1] == "HELD"
     assert "real hardware: a person must confirm" in room.procedure.known.held_because
-    assert commands(records, "CloseGrip") == []
+    assert commands(records, "HomeApplicator") == []
 
 
 def test_a_benchs_configuration_is_refused_on_real_hardware(tmp_path: Path) -> None:
@@ -211,9 +211,12 @@ def test_a_benchs_configuration_is_refused_on_real_hardware(tmp_path: Path) -> N
         room.is_automatic = False
         (tmp_path / ends).mkdir()
         room.session(tmp_path / ends, only_simulated=True).run()
+        room.journal.close()
         assert room.procedure.state == ends
         is_refused = "devices.toml has a table [simulated]" in room.procedure.known.held_because
         assert is_refused is not simulated
+        records = list(read_journal(tmp_path / ends / "journal.sqlite"))
+        assert bool(commands(records, "HomeApplicator")) is simulated
 
 
 def test_stop_goes_around_everything(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from simulator.physics import ImpossibleMotionError, Template
 from simulator.requests import RequestFolder
 from simulator.rig_mechanics import OBLIQUE as FIVE_AXES
 from simulator.rig_mechanics import RigMechanics
+from simulator.standalone import encoder_on
 from simulator.theatre import Theatre
 
 ARGUMENTS = {"DEVICE": "rig", "AXIS": "z", "MM": "0.5", "SHARE": "0.01", "N": "-1", "MS": "20"}
@@ -156,3 +157,14 @@ def test_a_bench_may_have_an_oblique_rig() -> None:
     bench.cables["rig"].receive(b"$I\n", 0)
     bench.cables["rig"].wake(1_000_000)
     assert b"[AXS:5:XYZAB]" in bench.cables["rig"].take()
+
+
+def test_the_bench_s_depth_encoder_sees_the_carriage_and_not_what_grbl_counts() -> None:
+    bench = Benchtop(1)
+    encoder = encoder_on(bench.rig_mechanics)
+    assert encoder.counts == 0
+    before_mm = float(bench.rig_mechanics.carriage_mm[2])
+    bench.do("lose rig z 1.5", 0)
+    slipped_mm = float(bench.rig_mechanics.carriage_mm[2]) - before_mm
+    assert abs(slipped_mm) == pytest.approx(1.5)
+    assert encoder.counts == round(slipped_mm * 20.0)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_bench import RigBench
+from simulated_bench import GRBL_GREETING as BANNER
+from simulated_bench import GRBL_RESET as RESET
+from simulated_bench import RigBench, homed_rig
 
 from simulator.grbl_firmware import GrblFirmware
 from simulator.grbl_parser import GcodeError, Modal, Offsets, parse, tidy
 from simulator.physics import braking, trapezoid
 from simulator.rig_mechanics import X, Z
 
-BANNER = ["Grbl 1.1h ['$' for help]", "[MSG:'$H'|'$X' to unlock]"]
-RESET = b"\x18"
 _QUIRK_TESTS = (
     "test_simulator_grbl.py",
     "test_simulator_grbl_stops.py",
@@ -29,10 +29,7 @@ _QUIRK_TESTS = (
 
 @pytest.fixture
 def rig() -> RigBench:
-    bench = RigBench()
-    assert bench.greeting == BANNER
-    bench.home()
-    return bench
+    return homed_rig()
 
 
 # -- greeting, settings, modes ------------------------------------------------------------------------------

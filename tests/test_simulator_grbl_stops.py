@@ -6,21 +6,17 @@ import math
 
 import numpy as np
 import pytest
-from simulated_bench import RigBench
+from simulated_bench import GRBL_GREETING as BANNER
+from simulated_bench import GRBL_RESET as RESET
+from simulated_bench import RigBench, homed_rig
 
 from simulator.physics import ImpossibleByHandError, ImpossibleMotionError, Template
 from simulator.rig_mechanics import RigParameters, X, Y, Z
 
-BANNER = ["Grbl 1.1h ['$' for help]", "[MSG:'$H'|'$X' to unlock]"]
-RESET = b"\x18"
-
 
 @pytest.fixture
 def rig() -> RigBench:
-    bench = RigBench()
-    assert bench.greeting == BANNER
-    bench.home()
-    return bench
+    return homed_rig()
 
 
 # -- stops and alarms ------------------------------------------------------------------------------------------

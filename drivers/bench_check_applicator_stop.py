@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drivers.bench_check import MS, Broken
-from drivers.bench_check_motion import FAST_UM_S
-from drivers.bench_check_words import CABLE, FIRMWARE, told_of
+from drivers.bench_check_applicator_motion import FAST_UM_S
+from drivers.bench_check_applicator_words import CABLE, FIRMWARE, told_of
 
 if TYPE_CHECKING:
     from drivers.bench_check_applicator import ApplicatorCheck

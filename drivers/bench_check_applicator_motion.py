@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from drivers.applicator_language import Connect, HomeRetraction, HomeStylet, MoveNeedleTo
 from drivers.bench_check import Broken
-from drivers.bench_check_words import FIRMWARE, FOLLOW, told_of
+from drivers.bench_check_applicator_words import FIRMWARE, FOLLOW, told_of
 from drivers.vocabulary import refusal_in_words
 
 if TYPE_CHECKING:
