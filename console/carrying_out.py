@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from controller.aftermath import ScanAnalyst
     from controller.devices_file import Devices
     from controller.door import Door
+    from controller.events import OperatorDecided
     from controller.order import Order
     from controller.procedure import Procedure
     from controller.result import DoseResult, ProcedureResult
@@ -43,8 +44,14 @@ def carry_out(
     is_begun: bool,
     quiet: bool,
     record: Path | None = None,
+    put_aside: tuple[str, ...] = (),
 ) -> int:
-    """Begin, or take up again; to the end, or to a hold that stays. ``record`` takes the bytes. The exit status."""
+    """Begin, or take up again; to the end, or to a hold that stays. The exit status.
+
+    Args:
+        record: takes the bytes.
+        put_aside: devices that people stand in for from here on.
+    """
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
@@ -55,7 +62,7 @@ def carry_out(
     with ProcedureView(screen, quiet=quiet or order.operator == "terminal") as view:
         carried = _Carried(folder, order, plan, devices, view)
         try:
-            result = carried.result(is_begun=is_begun, record=record)
+            result = carried.result(is_begun=is_begun, record=record, put_aside=put_aside)
         finally:
             carried.close()
         goals = judge(result)
@@ -124,13 +131,13 @@ class _Carried:
             )
             self._planned: DoseResult = DoseResult(*dose)
 
-    def result(self, *, is_begun: bool, record: Path | None) -> ProcedureResult:
+    def result(self, *, is_begun: bool, record: Path | None, put_aside: tuple[str, ...]) -> ProcedureResult:
         """Play it, and what it has come to."""
         from controller.aftermath import scan_range_mm
         from controller.door_people import DoorOperator, rest
         from controller.evaluator import DoseEvaluator
         from controller.knowledge import ProcedureSettings
-        from controller.order import JOURNAL_FILE
+        from controller.order import JOURNAL_FILE, MANUAL
         from controller.requests import BenchHands, FolderScanner, RequestFolder, TerminalOperator
         from controller.result import Progress
         from controller.undertaking import Surroundings, Undertaking, finished
@@ -189,11 +196,15 @@ class _Carried:
                 door=door,
             )
             settings = ProcedureSettings(
-                max_attempts=order.max_attempts, cartridge_capacity=self._devices.applicator.capacity
+                max_attempts=order.max_attempts,
+                cartridge_capacity=self._devices.applicator.capacity,
+                rig_by_hand=order.rig == MANUAL,
+                applicator_by_hand=order.applicator == MANUAL,
             )
             undertaking = Undertaking(self._folder, plan, settings, self._devices, around)
             with self._watch.timed("procedure"):
-                session = undertaking.take_up() if is_begun else undertaking.begin()
+                aside = dict.fromkeys(put_aside, getpass.getuser())
+                session = undertaking.take_up(aside) if is_begun else undertaking.begin()
             self._watch.seconds["procedure"] -= self._watch.seconds.get("analysis of the CT", 0.0)
             return self._result(session.procedure, session.snapshot())
 
@@ -259,18 +270,34 @@ class _Carried:
         )
         return True
 
-    def _ask_whether(self, held: Held) -> bool:
+    def _ask_whether(self, held: Held) -> bool | OperatorDecided:
+        """A person at the terminal decides about a held procedure: on, left held, or given up (the decision)."""
+        from controller.decisions import decision_of
+        from controller.door_words import why_not_decided
+
         self._keyboard.drop()
         self._tell(held.why_not or f"held: {held.snapshot().message}")
         while True:
+            may = held.snapshot().may_decide
+            print(f"You may also decide: {', '.join(may)} (each: KIND, what it is about, because REASON).")
             try:
-                typed = self._keyboard.ask("What to do? [g]o on when its cause is gone, [e]nd for now: ")
+                typed = self._keyboard.ask(
+                    "What to do? [g]o on when its cause is gone, [e]nd for now, or decide: "
+                )
             except EOFError:
                 return False
             if typed.strip().lower() in ("g", "go", "go on"):
                 return True
             if typed.strip().lower() in ("e", "end"):
                 return False
+            decision = decision_of(typed, getpass.getuser())
+            why_not = decision if isinstance(decision, str) else why_not_decided(decision, held.snapshot())
+            if why_not is not None or isinstance(decision, str):
+                self._tell(f"{why_not}.")
+            elif decision.kind == "abort":
+                return decision
+            else:
+                self._tell(f"{held.decide(decision)}.")
 
 
 @contextmanager

@@ -22,8 +22,17 @@ HELD = 3
     epilog=EXIT_STATUSES,
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--rig", metavar="URL", help="Where the rig is now.  [default: where it was]")
-@click.option("--applicator", metavar="URL", help="Where the applicator is now.  [default: where it was]")
+@click.option(
+    "--rig",
+    metavar="URL",
+    help="Where the rig is now; manual puts it aside for good, and people move the needles.  [default: where it was]",
+)
+@click.option(
+    "--applicator",
+    metavar="URL",
+    help="Where the applicator is now; manual puts it aside for good, and people deliver the seeds.  "
+    "[default: where it was]",
+)
 @click.option("--depth-encoder", metavar="URL", help="Where it is now.  [default: where it was]")
 @click.option("--scans", metavar="DIR", type=click.Path(path_type=Path), help="[default: as before]")
 @click.option("--operator", type=click.Choice(["terminal", "door", "auto"]), help="[default: as before]")
@@ -46,7 +55,7 @@ def resume(
     from console.device_choice import chosen_ports
     from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
-    from controller.order import JOURNAL_FILE, ORDER_FILE, read_order
+    from controller.order import JOURNAL_FILE, MANUAL, ORDER_FILE, read_order
     from controller.undertaking import NotResumed
     from controller.wire_file import WireFile
 
@@ -67,19 +76,31 @@ def resume(
             f"{folder}: this procedure began without a depth encoder; leave --depth-encoder out."
         )
     ports = {"rig": rig or order.rig, "applicator": applicator or order.applicator}
-    if any(url == "auto" or url.startswith("auto:") for url in ports.values()):
-        ports, _ = chosen_ports(**ports)
+    put_aside = tuple(name for name, url in ports.items() if url == MANUAL)
+    there = {name: url for name, url in ports.items() if url != MANUAL}
+    if any(url == "auto" or url.startswith("auto:") for url in there.values()):
+        there, _ = chosen_ports(**there)
+    ports |= there
     order = replace(
         order,
         rig=ports["rig"],
         applicator=ports["applicator"],
-        depth_encoder=depth_encoder or order.depth_encoder,
+        depth_encoder="" if "rig" in put_aside else depth_encoder or order.depth_encoder,
         scans=order.scans if scans is None else str(scans.resolve()),
         operator=operator or order.operator,
     )
     with kept_once_begun(OutputFolder.take_again(folder), JOURNAL_FILE) as taken:
         try:
-            return carry_out(taken.path, order, plan, devices, is_begun=True, quiet=quiet, record=record)
+            return carry_out(
+                taken.path,
+                order,
+                plan,
+                devices,
+                is_begun=True,
+                quiet=quiet,
+                record=record,
+                put_aside=put_aside,
+            )
         except NotResumed as problem:
             click.echo(f"seedguide: not resumed: {problem}", err=True)
             return HELD

@@ -24,8 +24,9 @@ Exit status:
 @click.command(
     help="Carry out PLAN (a plan.json, or the folder with it) with the devices at the two ports: a device path, "
     "socket://host:port or rfc2217://host:port; auto or auto:DIR takes the one port (in the folder DIR) where that "
-    "device answers. CTs are asked for, and taken, by files in --scans. --operator auto is for simulated devices "
-    "only. Ctrl-C stops both devices. After a hold it asks whether to go on; after a kill: seedguide resume.\n\n"
+    "device answers; manual where the device is absent and people do its part, step by step. "
+    "CTs are asked for, and taken, by files in --scans. --operator auto is for simulated devices only. Ctrl-C stops "
+    "both devices. After a hold it asks whether to go on; after a kill: seedguide resume.\n\n"
     "Research and training software, not a medical device, not for clinical use.",
     epilog=EXIT_STATUSES,
 )
@@ -79,7 +80,7 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
     from controller.devices_file import read_devices
-    from controller.order import JOURNAL_FILE, PLAN_FILE, Order
+    from controller.order import JOURNAL_FILE, MANUAL, PLAN_FILE, Order
     from controller.wire_file import WireFile
     from planning.case_link import case_of
     from planning.plan import Plan
@@ -89,13 +90,15 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     case = case_of(plan_file) if case is None else case
     if not case.is_dir():
         raise AskedWrongly(f"{case}: no such folder; CASE is the folder with the planning CT and structures.")
-    devices = read_devices(chosen["devices_file"] or _beside(chosen["applicator_url"]))
-    encoder = encoder_port(devices, chosen["encoder_url"])
-    ports, _ = chosen_ports(rig=chosen["rig_url"], applicator=chosen["applicator_url"])
+    wanted = {"rig": chosen["rig_url"], "applicator": chosen["applicator_url"]}
+    there = {name: url for name, url in wanted.items() if url != MANUAL}
+    devices = read_devices(chosen["devices_file"] or _beside(there.get("applicator", wanted["rig"])))
+    encoder = encoder_port(devices, chosen["encoder_url"]) if "rig" in there else ""
+    ports, _ = chosen_ports(**there)
     order = Order(
         case=str(case.resolve()),
-        rig=_whole(ports["rig"]),
-        applicator=_whole(ports["applicator"]),
+        rig=_whole(ports["rig"]) if "rig" in ports else MANUAL,
+        applicator=_whole(ports["applicator"]) if "applicator" in ports else MANUAL,
         scans=str(chosen["scans"].resolve()),
         operator=chosen["operator"],
         slice_mm=chosen["slice_mm"],
@@ -113,14 +116,14 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
 
 
 def _beside(url: str) -> Path:
-    """The devices' file in the folder of the port ``url`` (a path, or auto:DIR)."""
+    """The devices' file in the folder of the port ``url`` (a path, or auto:DIR); ``manual`` has none."""
     from controller.devices_file import DEVICES_FILE
 
     if url.startswith("auto:"):
         beside = Path(url.removeprefix("auto:")) / DEVICES_FILE
     else:
         beside = Path(url).parent / DEVICES_FILE
-    if "://" in url or url == "auto" or not beside.is_file():
+    if "://" in url or url in ("auto", "manual") or not beside.is_file():
         raise AskedWrongly(
             f"{DEVICES_FILE} is missing: cartridge capacity, detents and needle gauge of the devices must be said, "
             "there is no default; name the file with --devices (drivers/DRIVERS.md shows one)."

@@ -54,13 +54,22 @@ def insert(
     """A fresh needle through hole (x, y) to tip depth z."""
     name = story.plan.name
     x, y, z = (float(v) for v in aim)
-    load = f"Needle {name} into the carriage, through hole {story.plan.hole}. Confirm when it is in."
     return [
         MoveAcross(0, name, x, y),
-        AskOperator(0, "load_needle", load, needle=name),
+        load(known, story),
         CloseGrip(0, name),
         *_go_in(known, story, z, patient_from_rig),
     ]
+
+
+def load(known: Knowledge, story: NeedleStory, unless: str = "") -> AskOperator:
+    """A fresh needle to where it is taken hold of; ``unless``: words for one that may be there already."""
+    name, hole = story.plan.name, story.plan.hole
+    if known.rig_by_hand:
+        text = f"Needle {name} into hole {hole} of the template by hand, its tip before the skin{unless}. Confirm."
+        return AskOperator(0, "guide_needle", text, needle=name)
+    text = f"Needle {name} into the carriage, through hole {hole}{unless}. Confirm when it is in."
+    return AskOperator(0, "load_needle", text, needle=name)
 
 
 def _go_in(
@@ -135,8 +144,7 @@ def deliver(known: Knowledge) -> list[Command]:
             commands.append(take_out(story))
             continue
         if known.coupled != name:
-            couple = f"Applicator onto the hub of needle {name} (hole {story.plan.hole}), locked. Confirm."
-            commands.append(AskOperator(0, "couple_applicator", couple, needle=name))
+            commands.append(_couple(known, story))
         for seed in seeds:
             if left == 0 or change:
                 returned = 0
@@ -159,6 +167,16 @@ def deliver(known: Knowledge) -> list[Command]:
     if seated is not None:
         commands.append(_cartridge_out(cartridge, left))
     return [*commands, EndLedger(0, left)]
+
+
+def _couple(known: Knowledge, story: NeedleStory) -> AskOperator:
+    name, hole = story.plan.name, story.plan.hole
+    if not known.applicator_by_hand:
+        text = f"Applicator onto the hub of needle {name} (hole {hole}), locked. Confirm."
+        return AskOperator(0, "couple_applicator", text, needle=name)
+    at_mm = story.last_z_um / 1000  # not 0 where people have taken over in the middle of a needle
+    text = f"Applicator onto the hub of needle {name} (hole {hole}), locked, its scale at {at_mm:.1f} mm. Confirm."
+    return AskOperator(0, "couple_applicator", text, needle=name, z_mm=at_mm)
 
 
 def _uncouple(story: NeedleStory) -> AskOperator:
@@ -203,7 +221,7 @@ def abort(known: Knowledge) -> list[Command]:
     if doubt is not None and doubt.where and not by_hand:
         cleared = ClearLatch(0, doubt.latch, doubt.stroke, BOOKED_AS[doubt.where])
         commands += [cleared, HomeApplicator(0, "stylet")]
-    if known.gripped is not None:
+    if known.gripped is not None and not known.rig_by_hand:
         text = f"Free needle {known.gripped} from the rig's grip by hand. Confirm when it is free."
         commands.append(AskOperator(0, "free_grip", text, needle=known.gripped))
     if known.coupled is not None:

@@ -30,13 +30,18 @@ class AskOperator(Command):
     Attributes:
         task: ``confirm_time_out``, ``load_needle``, ``couple_applicator``, ``uncouple_applicator``,
             ``seat_cartridge``, ``remove_cartridge``; after an interruption, for an abandoned needle, or at an
-            abortion ``free_grip``, ``take_out_needle``.
+            abortion ``free_grip``, ``take_out_needle``; where a device is absent (``by_hand``) ``guide_needle``,
+            ``set_guide``, ``move_needle``, ``slide_forward``, ``draw_back``, ``push_seed``, ``tell_pushed``,
+            ``tell_kept``.
         text: the words on the screen; they name what is confirmed.
         needle: the needle concerned, or None.
-        cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before.
+        cartridge, count, returned: cartridge number, seeds in it, seeds taken out with the one before. ``count`` of a
+            seed by hand is its stroke.
         item: of ``confirm_time_out``: what is confirmed: one of ``time_out.ITEMS``.
         is_better: of ``adapt_plan`` (a question that may be declined: then the plan is kept): whether the proposal
             is better by the plan's goals.
+        place_mm: by hand: where guide (x, y) and tip (z) shall stand, rig frame.
+        z_mm: by hand: how far the needle shall be drawn back.
     """
 
     task: str
@@ -47,6 +52,13 @@ class AskOperator(Command):
     returned: int | None = None
     item: str | None = None
     is_better: bool | None = None
+    place_mm: tuple[float, float, float] | None = None
+    z_mm: float | None = None
+
+    def to_hands(self) -> dict[str, Any]:
+        """What simulated hands are asked to do (``simulator/DEVICES.md``)."""
+        asked = {"needle": self.needle, "count": self.count, "returned": self.returned}
+        return {"do": self.task, **asked, "place_mm": self.place_mm, "z_mm": self.z_mm}
 
 
 # --- template rig -----------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ KINDS: dict[str, str] = {
     "abandon_needle": "while held: `needle` is taken out; its seeds that are left are not delivered",
     "seed_is": "while held by a seed in doubt: a person found it in `where`: patient, needle or cartridge",
     "change_cartridge": "while held or paused in delivery: another cartridge before the next seed",
+    "rig_by_hand": "while held: the rig is put aside; from here on people move the needles through the template",
+    "applicator_by_hand": "while held: the applicator is put aside; people draw back and push with one of their own",
     "accept_seed_count": "while held by extra seeds in the CT: `count` of them are accounted for by people",
     "abort": "while held or paused, with a reason: needles out, seeds counted, end; while held in it: all by hand",
 }
@@ -35,6 +37,8 @@ def possible(known: Knowledge, state: str) -> tuple[str, ...]:
         "abandon_needle": is_held and any(_may_be_abandoned(story) for story in known.needles.values()),
         "seed_is": is_held and known.doubt is not None,
         "change_cartridge": is_resting and known.held_in == "DELIVERING_SEEDS" and known.seated is not None,
+        "rig_by_hand": is_held and not known.rig_by_hand,
+        "applicator_by_hand": is_held and not known.applicator_by_hand,
         "accept_seed_count": is_held and known.held_in == "AWAITING_SEED_SCAN",
         "abort": is_resting,
     }
@@ -77,6 +81,17 @@ def decide(known: Knowledge, state: str, event: OperatorDecided) -> tuple[str | 
         case "accept_seed_count" if event.count > 0:
             known.seeds_accepted = event.count
             return None, f"{event.count} seeds in the CT accounted for {by}"
+        case "rig_by_hand":
+            known.rig_by_hand = known.rig_taken_over = True
+            return None, f"the rig is put aside, people move the needles {by}"
+        case "applicator_by_hand":
+            if doubt is not None:
+                return None, f"seed {doubt.seed} is in doubt in the applicator: clear that first ({by})"
+            known.applicator_by_hand = known.stylet_homed = known.retraction_homed = True
+            known.coupled, known.retraction_at_home = None, False
+            known.cartridge_to_change = known.seated is not None
+            known.delivery_changed = True
+            return None, f"the applicator is put aside, people deliver by hand {by}"
         case "abort" if event.reason:
             known.abort_by_hand = known.held_in == "ABORTING"
             return "abort_decided", f"aborted {by}"
@@ -91,9 +106,29 @@ def incomplete(event: OperatorDecided) -> str | None:
         return f"{event.kind} names a count of at least 1"
     if event.kind == "seed_is" and event.where not in BOOKED_AS:
         return f"seed_is says where the seed is: {', '.join(BOOKED_AS)}"
-    if event.kind in ("abandon_needle", "abort") and not event.reason.strip():
+    if (
+        event.kind in ("abandon_needle", "abort", "rig_by_hand", "applicator_by_hand")
+        and not event.reason.strip()
+    ):
         return f"{event.kind} needs a reason"
     return None
+
+
+def decision_of(line: str, who: str) -> OperatorDecided | str:
+    """A decision as a person types it: KIND, needle, number or place as it needs, ``because`` and the reason.
+
+    ``seed_is patient because seen in the CT``; ``grant_attempts N03 2``; ``abort because the patient is unwell``.
+    What it is not, in words, when it is none.
+    """
+    words, _, reason = line.strip().partition(" because ")
+    kind, *about = words.split() or [""]
+    if kind not in KINDS:
+        return f"'{kind}' is no decision; decisions are {', '.join(KINDS)}"
+    where = next((word for word in about if word in BOOKED_AS), "")
+    count = next((int(word) for word in about if word.isdecimal()), 0)
+    needle = next((word for word in about if word != where and not word.isdecimal()), None)
+    event = OperatorDecided(kind, who, reason.strip(), needle, count, where)
+    return incomplete(event) or event
 
 
 def _may_be_abandoned(story: NeedleStory) -> bool:

@@ -73,7 +73,7 @@ def rig_events(heard: Iterable[r.RigEvent], pending: c.Command | None) -> list[E
                 told.append(CommandDone(number, readback))
             case r.RigDone() if number is not None:
                 seen = {} if event.encoder_mm is None else {"encoder_mm": event.encoder_mm}
-                place = {"x_mm": event.x_mm, "y_mm": event.y_mm, "z_mm": event.z_mm, **seen}
+                place = {"x_mm": event.x_mm, "y_mm": event.y_mm, "z_mm": event.z_mm, **seen, **_by(event.who)}
                 told.append(CommandDone(number, place))
             case r.RigRefused() | r.RigFailed() if number is not None:
                 told.append(CommandFailed(number, f"rig: {event.reason}"))
@@ -95,7 +95,8 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
                 readback = {"identity": event.identity, "simulated": event.simulated, "boot": event.boot}
                 told.append(CommandDone(number, readback))
             case a.ApplicatorDone() if number is not None:
-                told.append(CommandDone(number, {"z_um": event.state.z_um, "counter": event.state.counter}))
+                count = {"z_um": event.state.z_um, "counter": event.state.counter}
+                told.append(CommandDone(number, {**count, **_by(event.who)}))
             case a.SeedOutcome() if number is not None:
                 told.append(
                     SeedDropped(
@@ -107,11 +108,14 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
                         event.peak_mn,
                         event.pulses,
                         event.stroke_um,
+                        event.who,
                     )
                 )
             case a.SeedInDoubt() if number is not None:
                 seed = pending.seed if isinstance(pending, c.DropSeed) else event.number
-                why = f"seed {seed} is in doubt: count the seeds, look at a CT; when resumed, the applicator is asked"
+                why = (
+                    f"seed {seed} is in doubt: count the seeds, look at a CT; resuming asks what became of it"
+                )
                 told.append(CommandFailed(number, f"applicator: {event.sentence}; {why}"))
             case a.ApplicatorRefused() | a.ApplicatorFailed() if number is not None:
                 told.append(CommandFailed(number, f"applicator: {event.sentence}"))
@@ -134,6 +138,10 @@ def applicator_events(heard: Iterable[a.ApplicatorEvent], pending: c.Command | N
         if isinstance(told[-1], _ANSWERS):
             number = None
     return _answers_first(told)
+
+
+def _by(who: str) -> dict[str, str]:
+    return {"by_hand_of": who} if who else {}
 
 
 def _answers_first(told: list[Event]) -> list[Event]:

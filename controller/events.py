@@ -122,6 +122,8 @@ class SeedDropped(Event):
         outcome: ``PASS`` (full stroke, one sensor pulse, the force pattern of one seed), ``NOPASS``,
             ``DOUBLE`` or ``UNKNOWN``.
         duplicate: the applicator had done it before and only told its stored outcome.
+        peak_mn, pulses, stroke_um: 0 for a seed that a person pushed: nothing measures.
+        who: pushed it by hand; "" when the applicator did.
     """
 
     number: int
@@ -132,6 +134,7 @@ class SeedDropped(Event):
     peak_mn: int
     pulses: int
     stroke_um: int
+    who: str = ""
 
 
 @dataclass(frozen=True)

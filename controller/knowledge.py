@@ -31,6 +31,7 @@ class ProcedureSettings:
         seed_agreement_mm: largest accepted difference of applicator encoder and asked retraction.
         assay_tolerance_pct: largest accepted difference of a batch's measured mean activity from the planned (assumed).
         same_path_mm: aims closer than this share a path, so that its error is expected again (assumed).
+        rig_by_hand, applicator_by_hand: the device is absent from the beginning; people do its part.
     """
 
     tolerance_mm: float = 2.0
@@ -42,6 +43,8 @@ class ProcedureSettings:
     seed_agreement_mm: float = 0.1
     same_path_mm: float = 2.0
     assay_tolerance_pct: float = 5.0
+    rig_by_hand: bool = False
+    applicator_by_hand: bool = False
 
 
 @dataclass
@@ -200,13 +203,23 @@ class Knowledge:
     scan_problem: str = ""
     held_because: str = ""
     held_in: str = ""
+    rig_by_hand: bool = False
+    rig_taken_over: bool = False
+    applicator_by_hand: bool = False
     judged: list[JudgedScan] = field(default_factory=list)
     message: str = ""
 
     @staticmethod
     def of(plan: Plan, settings: ProcedureSettings) -> Knowledge:
         stories = {needle.name: NeedleStory(needle) for needle in plan.needles}
-        return Knowledge(plan=plan, settings=settings, plan_hash=plan.content_hash, needles=stories)
+        return Knowledge(
+            plan=plan,
+            settings=settings,
+            plan_hash=plan.content_hash,
+            needles=stories,
+            rig_by_hand=settings.rig_by_hand,
+            applicator_by_hand=settings.applicator_by_hand,
+        )
 
     @property
     def inserted(self) -> list[NeedleStory]:

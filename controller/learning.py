@@ -46,7 +46,7 @@ def prepare(known: Knowledge, command: Command) -> None:
 def learn(known: Knowledge, command: Command) -> None:
     """A command was carried out."""
     match command:
-        case AskOperator(task="load_needle"):
+        case AskOperator(task="load_needle" | "guide_needle"):
             known.loaded = command.needle
         case AskOperator(task="couple_applicator"):
             known.coupled = command.needle

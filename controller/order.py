@@ -13,6 +13,8 @@ from controller.devices_file import DEVICES_FILE, ENCODER, Devices, read_devices
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 
+MANUAL = "manual"
+"""In place of a port: the device is absent, people do its part."""
 ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite"
 
 
@@ -20,7 +22,7 @@ ORDER_FILE, PLAN_FILE, JOURNAL_FILE = "order.json", "plan.json", "journal.sqlite
 class Order:
     """Paths are absolute. ``operator``: ``terminal``, ``door`` or ``auto``; ``slice_mm``: of the CTs asked for.
 
-    ``depth_encoder``: its port; "" where none is fitted.
+    ``rig``, ``applicator``: the port, or ``manual``. ``depth_encoder``: its port; "" where none is fitted.
     """
 
     case: str
@@ -36,7 +38,8 @@ class Order:
     def urls(self) -> dict[str, str]:
         """Of all ports, by the device's name."""
         beside = {ENCODER: self.depth_encoder} if self.depth_encoder else {}
-        return {"rig": self.rig, "applicator": self.applicator, **beside}
+        ports = {"rig": self.rig, "applicator": self.applicator, **beside}
+        return {name: url for name, url in ports.items() if url != MANUAL}
 
     def write(self, folder: Path, plan: Plan, devices: Devices) -> None:
         """Into ``folder``, before anything begins. AskedWrongly: it can't be written."""

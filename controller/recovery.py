@@ -26,12 +26,10 @@ from controller.journal import Journal
 from controller.procedure import Procedure
 from controller.replay import Replayed
 from controller.resumption import held_needle
-from controller.session import Operator, Transport
+from controller.session import Applicator, Operator, Rig, Transport
 from drivers import applicator_language as a
 from drivers import rig_language as r
-from drivers.applicator import ApplicatorDriver
 from drivers.depth_check import STEPS_LOST
-from drivers.rig import RigDriver
 
 SETTLE_S = 25.0
 """So long the rig may still carry out the last line that it took (200 mm at 600 mm/min): resetting it in the middle of
@@ -64,7 +62,8 @@ class Verdict:
         known: what is certain, in sentences.
         to_check: what a person must check before anything else; empty when it may go on.
         resumed: the event that makes it go on, without the person's name; None when it may not.
-        adopted: the interrupted command's outcome, as the device has stored it.
+        adopted: the interrupted command's outcome, as the device has stored it. A seed's that is not PASS is taken in
+            also when it may not go on: then people can say where that seed is.
     """
 
     known: tuple[str, ...]
@@ -78,8 +77,8 @@ class Verdict:
 
 
 def look(
-    rig: RigDriver,
-    applicator: ApplicatorDriver,
+    rig: Rig,
+    applicator: Applicator,
     transport: Transport,
     procedure: Procedure,
     looked_in: Callable[[], None] = lambda: None,
@@ -94,10 +93,11 @@ def look(
         looked_in()
         return True
 
-    serve_links(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9), settling)
+    if not procedure.known.rig_by_hand:
+        serve_links(rig, applicator, transport, transport.now_ns() + round(SETTLE_S * 1e9), settling)
 
     def carried_out(
-        driver: RigDriver | ApplicatorDriver, begin: Callable[[int], None]
+        driver: Rig | Applicator, begin: Callable[[int], None]
     ) -> list[r.RigEvent | a.ApplicatorEvent]:
         begin(transport.now_ns())
         serve_links(rig, applicator, transport, None, lambda: settling() and driver.is_busy)
@@ -115,22 +115,22 @@ def look(
             problems.append(f"The applicator can't be asked: {told.sentence}.")
     ledger = outcome = None
     if applicator.state.linked:
-        for told in asked(a.ReadLedger()):
-            if isinstance(told, a.ApplicatorDone):
-                ledger = told.ledger
         if isinstance(procedure.interrupted, DropSeed):
             for told in asked(a.AskSeed(procedure.interrupted.stroke)):
                 if isinstance(told, a.SeedOutcome):
                     outcome = told
                 elif isinstance(told, a.ApplicatorFailed | a.SeedInDoubt):
                     problems.append(f"The applicator does not say what became of the seed: {told.sentence}.")
+        for told in asked(a.ReadLedger()):  # after the seed: where people count, what they tell of it counts
+            if isinstance(told, a.ApplicatorDone):
+                ledger = told.ledger
     applicator.events()
     return DeviceReport(rig.state, applicator.state, ledger, outcome, tuple(problems))
 
 
 def serve_links(
-    rig: RigDriver,
-    applicator: ApplicatorDriver,
+    rig: Rig,
+    applicator: Applicator,
     transport: Transport,
     until_ns: int | None,
     is_under_way: Callable[[], bool] = lambda: True,
@@ -196,7 +196,8 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
             f"The applicator counts {ledger.implanted} implanted, {ledger.left} left, {ledger.in_doubt} in doubt."
         )
     if amiss:
-        return Verdict(tuple(told), tuple(amiss))
+        is_doubt = isinstance(adopted, SeedDropped) and adopted.outcome != "PASS"
+        return Verdict(tuple(told), tuple(amiss), adopted=adopted if is_doubt else None)
     if state.latch != "NONE":
         about = (
             f"whose seed is in the {doubt.where}" if doubt is not None and is_answered else "about no seed"
@@ -209,7 +210,9 @@ def compare(replayed: Replayed, report: DeviceReport) -> Verdict:
     is_checking = procedure.working_state == "CHECKING_DEVICES"
     home = not at_home and not is_checking and not isinstance(pending, HomeApplicator)
     # After lost steps the rig's own count of where the carriage stands is known to be wrong.
-    is_placed = report.rig.status == "Idle" and not (procedure.is_held and STEPS_LOST in known.held_because)
+    # Nor is it known to people who have taken over from a rig that failed.
+    is_lost = (procedure.is_held and STEPS_LOST in known.held_because) or known.rig_taken_over
+    is_placed = report.rig.status == "Idle" and not is_lost
     resumed = ProcedureResumed(
         who="",
         is_answered=adopted is not None,
@@ -226,7 +229,7 @@ def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
     if not replayed.was_intended:
         return None
     match pending:
-        case DropSeed() if outcome is not None and outcome.outcome == "PASS":
+        case DropSeed() if outcome is not None:
             return SeedDropped(
                 pending.number,
                 pending.seed,
@@ -236,6 +239,7 @@ def _adopted(replayed: Replayed, report: DeviceReport) -> Event | None:
                 outcome.peak_mn,
                 outcome.pulses,
                 outcome.stroke_um,
+                outcome.who,
             )
         case DeclareCartridge() if ledger is not None and ledger.cartridges == pending.cartridge:
             return CommandDone(pending.number, {"left": ledger.left})
@@ -262,7 +266,7 @@ def _counts_amiss(replayed: Replayed, report: DeviceReport, adopted: Event | Non
         return [
             f"Seed {getattr(pending, 'seed', '?')} in needle {getattr(pending, 'needle', '?')} ended "
             f"{outcome.outcome} at {outcome.z_um / 1000:.1f} mm. {count} and look at a CT: it is in the patient, in "
-            "the needle or in the cartridge."
+            "the needle or in the cartridge. Say which (seed_is), then go on."
         ]
     if state.counter != strokes:
         return [
@@ -350,7 +354,7 @@ def confirm(verdict: Verdict, operator: Operator, journal: Journal, now_ns: int)
     """Write down what was found, and ask a person; nothing goes on without."""
     journal.append(now_ns, "recovery", {"says": verdict.text, "may_go_on": verdict.resumed is not None})
     if verdict.resumed is None:
-        return Resumption(verdict, ())
+        return Resumption(verdict, () if verdict.adopted is None else (verdict.adopted,))
     answer, _ = operator.answer(AskOperator(0, "confirm_resume", verdict.text))
     if not isinstance(answer, OperatorConfirmed):
         journal.append(now_ns, "recovery", {"says": f"declined by {answer.who}: {answer.reason}"})

@@ -152,13 +152,7 @@ class BenchHands:
         """Have it done; why not, when it was not."""
         if command.task == "adapt_plan":
             return None  # a decision: there is nothing to be done by hand
-        request = {
-            "do": command.task,
-            "needle": command.needle,
-            "count": command.count,
-            "returned": command.returned,
-        }
-        return self._do(request, HANDS_S)
+        return self._do(command.to_hands(), HANDS_S)
 
     def _do(self, request: dict[str, Any], within_s: float) -> str | None:
         name = self._requests.ask(request, str(request["do"]))

@@ -71,6 +71,9 @@ def agenda_after(
     held = held_needle(known, interrupted)
     abandoned = {s.plan.name: s for s in known.needles.values() if s.state == "abandoned"}
     left = [c for c in left if getattr(c, "needle", None) not in abandoned]
+    if known.rig_by_hand and not known.rig_taken_over:
+        return [*front, *_by_hand_again(known, held, abandoned, left)]
+    known.rig_taken_over = False
     if held is not None:
         text = (
             f"The grip held needle {held} when the controller stopped; it is open now. See that the needle stands "
@@ -90,11 +93,28 @@ def agenda_after(
         if held is not None:
             front += _held_again(known, story, tail, event.carriage_z_mm)
         else:
-            front += _begun_again(story, tail, known.across_mm)
+            front += _begun_again(known, story, tail)
         left = others
     known.rig_homed, known.carriage_z_mm, known.across_for = False, None, None
     known.gripped = known.loaded = None
     return [*front, *left]
+
+
+def _by_hand_again(
+    known: Knowledge, held: str | None, abandoned: dict[str, NeedleStory], left: list[Command]
+) -> list[Command]:
+    """People move the needles: there is no grip and no axis to be homed; they are asked the same once more."""
+    if held is not None:
+        known.motion += 1
+        known.needles[held].moved, known.needles[held].verified = known.motion, None
+    out = [
+        agenda.take_out(s)
+        for n, s in abandoned.items()
+        if s.aim_rig_mm is not None or n in (known.loaded, held)
+    ]
+    known.gripped = None if known.gripped in abandoned else known.gripped
+    known.loaded = None if known.loaded in abandoned else known.loaded
+    return [*out, *left]
 
 
 def _latch_cleared(known: Knowledge, event: ProcedureResumed) -> list[Command]:
@@ -116,11 +136,11 @@ def _is_of_an_earlier_resumption(command: Command) -> bool:
 def _needle_of(command: Command) -> str | None:
     """The needle that a command of the rig's work is about."""
     if isinstance(command, AskOperator):
-        return command.needle if command.task in ("load_needle", "take_out_needle") else None
+        return command.needle if command.task in ("load_needle", "guide_needle", "take_out_needle") else None
     return getattr(command, "needle", None) if isinstance(command, RIG_COMMANDS) else None
 
 
-def _begun_again(story: NeedleStory, tail: list[Command], across_mm: tuple[float, float]) -> list[Command]:
+def _begun_again(known: Knowledge, story: NeedleStory, tail: list[Command]) -> list[Command]:
     """A needle that the grip has not taken yet: from the way across on. After it was let go nothing is left."""
     at = next((i for i, command in enumerate(tail) if isinstance(command, CloseGrip)), None)
     if at is None:
@@ -131,16 +151,9 @@ def _begun_again(story: NeedleStory, tail: list[Command], across_mm: tuple[float
     if aim is not None:
         x, y, z = (float(v) for v in aim)
         return [MoveAcross(0, name, x, y), MoveDepth(0, name, z, in_tissue=False), *tail[at:]]
-    x, y = across_mm if way is None else (way.x_mm, way.y_mm)
+    x, y = known.across_mm if way is None else (way.x_mm, way.y_mm)
     out = [command for command in asked if command.task == "take_out_needle"]
-    return [*out, MoveAcross(0, name, x, y), _load(story), *tail[at:]]
-
-
-def _load(story: NeedleStory) -> AskOperator:
-    name = story.plan.name
-    hole = story.plan.hole
-    text = f"Needle {name} into the carriage, through hole {hole}, unless it is there. Confirm when it is in."
-    return AskOperator(0, "load_needle", text, needle=name)
+    return [*out, MoveAcross(0, name, x, y), agenda.load(known, story, ", unless it is there"), *tail[at:]]
 
 
 def _held_again(

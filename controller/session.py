@@ -49,10 +49,8 @@ from controller.journal import Journal
 from controller.procedure import Procedure
 from controller.snapshot import Snapshot
 from controller.worker import HeavyWorkLost
-from drivers.applicator import ApplicatorDriver
-from drivers.applicator_language import ApplicatorState
-from drivers.rig import RigDriver
-from drivers.rig_language import RigState
+from drivers.applicator_language import ApplicatorCommand, ApplicatorEvent, ApplicatorState
+from drivers.rig_language import RigCommand, RigEvent, RigState
 from planning.adaptation import Implant
 
 _STANDING = ("Idle", "Hold", "Alarm")
@@ -70,6 +68,34 @@ class Transport(Protocol):
     def exchange(self) -> bool: ...
     def lost(self) -> list[tuple[str, str]]: ...
     def wait(self, wake_ns: int | None) -> None: ...
+
+
+class Led(Protocol):
+    """What a session leads: a driver, or people in its place (``by_hand``)."""
+
+    @property
+    def is_busy(self) -> bool: ...
+    def stop(self, now_ns: int, /) -> None: ...
+    def next_wake(self) -> int | None: ...
+    def wake(self, now_ns: int) -> None: ...
+
+
+class Rig(Led, Protocol):
+    """``drivers.rig.RigDriver``, or ``by_hand.RigByHand``."""
+
+    @property
+    def state(self) -> RigState: ...
+    def start(self, command: RigCommand, now_ns: int) -> None: ...
+    def events(self) -> list[RigEvent]: ...
+
+
+class Applicator(Led, Protocol):
+    """``drivers.applicator.ApplicatorDriver``, or ``by_hand.ApplicatorByHand``."""
+
+    @property
+    def state(self) -> ApplicatorState: ...
+    def start(self, command: ApplicatorCommand, now_ns: int) -> None: ...
+    def events(self) -> list[ApplicatorEvent]: ...
 
 
 class Operator(Protocol):
@@ -124,8 +150,8 @@ class Session:
         procedure: Procedure,
         journal: Journal,
         *,
-        rig: RigDriver,
-        applicator: ApplicatorDriver,
+        rig: Rig,
+        applicator: Applicator,
         transport: Transport,
         operator: Operator,
         scanner: Scanner,

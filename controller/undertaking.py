@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from controller.by_hand import BY_HAND, ApplicatorByHand, Ask, RigByHand
 from controller.commands import AskOperator
 from controller.devices_file import ENCODER, Devices
 from controller.door import Door
 from controller.door_people import stop_or_note
-from controller.events import Event, OperatorConfirmed, OperatorDecided, OperatorDeclined
+from controller.events import DeviceFaulted, Event, OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal
 from controller.knowledge import ProcedureSettings
 from controller.order import JOURNAL_FILE
@@ -24,12 +25,10 @@ from controller.ports import Aside, PortTransport, open_ports
 from controller.procedure import Procedure
 from controller.recovery import DeviceReport, compare, confirm, look, serve_links
 from controller.replay import replay
-from controller.session import Evaluator, Operator, Scanner, Session, why_real_is_refused
+from controller.session import Applicator, Evaluator, Operator, Rig, Scanner, Session, why_real_is_refused
 from controller.snapshot import Snapshot
 from controller.urgency import precedence
-from drivers.applicator import ApplicatorDriver
 from drivers.record import Recorder, applicator_driver, rig_driver
-from drivers.rig import RigDriver
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 
@@ -136,25 +135,56 @@ class Undertaking:
         Raises:
             AskedWrongly: a port can't be opened, or the journal not be made or written.
         """
-        with self._connected(within_s=0.0) as (rig, applicator, transport, keep):
+        procedure = Procedure(self._plan, self._settings)
+        with self._connected(procedure, within_s=0.0) as (rig, applicator, transport, keep):
             journal = self._open_journal(self._path)
             keep.callback(journal.close)
             self._tell_door(journal)
             journal.append(0, "opened", {"plan": self._plan.content_hash, "settings": asdict(self._settings)})
-            session = self._session(
-                Procedure(self._plan, self._settings), journal, rig, applicator, transport
-            )
+            session = self._session(procedure, journal, rig, applicator, transport)
             session.run()
         return self._onward(session)
 
-    def take_up(self) -> Session:
+    def take_up(self, put_aside: Mapping[str, str] | None = None) -> Session:
         """From where it was interrupted or held.
+
+        Args:
+            put_aside: ``rig``, ``applicator`` -> who says that people do its part from here on.
 
         Raises:
             NotResumed: it may not go on; what is known and what to check.
             AskedWrongly: it is over, there is no journal of this plan, or somebody else writes it.
         """
+        for device, who in (put_aside or {}).items():
+            self._put_aside(device, who)
         return self._onward(self._again())
+
+    def _put_aside(self, device: str, who: str) -> None:
+        """People do its part from here on; nothing else is changed. What is not held yet (a kill) is held by it."""
+        replayed = replay(self._path, self._plan)
+        known = replayed.procedure.known
+        if (
+            known.rig_by_hand if device == "rig" else known.applicator_by_hand
+        ) or replayed.procedure.is_ended:
+            return
+        reason = "put aside when it was resumed"
+        events: list[Event] = [OperatorDecided(f"{device}_by_hand", who, reason)]
+        if not replayed.procedure.is_held:
+            events.insert(0, DeviceFaulted(device, reason))
+        journal = self._continue_journal(self._path)
+        try:
+            for event in events:
+                before = replayed.procedure.state
+                journal.append(replayed.last_ns, "event", event.to_json())
+                replayed.procedure.handle(event)
+                if replayed.procedure.state != before:
+                    change = {"from": before, "to": replayed.procedure.state, "because": reason}
+                    journal.append(replayed.last_ns, "decision", change)
+        finally:
+            journal.close()
+        wished = replayed.procedure.known
+        if not (wished.rig_by_hand if device == "rig" else wished.applicator_by_hand):
+            raise AskedWrongly(f"{self._path.parent}: the {device} can't be put aside now: {wished.message}.")
 
     def _onward(self, session: Session) -> Session:
         while session.procedure.is_held:
@@ -181,7 +211,7 @@ class Undertaking:
                 f"{self._path.parent}: the procedure is {procedure.state.lower()}; nothing is there to go on with."
             )
         began_with = identities(self._path)
-        with self._connected(within_s=REPLUG_S) as (rig, applicator, transport, keep):
+        with self._connected(procedure, within_s=REPLUG_S) as (rig, applicator, transport, keep):
             journal = self._continue_journal(self._path)
             keep.callback(journal.close)
             self._tell_door(journal)
@@ -209,8 +239,8 @@ class Undertaking:
         self,
         procedure: Procedure,
         journal: Journal,
-        rig: RigDriver,
-        applicator: ApplicatorDriver,
+        rig: Rig,
+        applicator: Applicator,
         transport: PortTransport,
     ) -> Session:
         around, door = self._around, self._around.door
@@ -249,7 +279,7 @@ class Undertaking:
         return self._around.stop_pressed() or at_door
 
     def _look(
-        self, rig: RigDriver, applicator: ApplicatorDriver, transport: PortTransport, procedure: Procedure
+        self, rig: Rig, applicator: Applicator, transport: PortTransport, procedure: Procedure
     ) -> DeviceReport:
         def looked_in() -> None:
             who = self._stopped_by()
@@ -283,20 +313,33 @@ class Undertaking:
 
     @contextmanager
     def _connected(
-        self, within_s: float
-    ) -> Iterator[tuple[RigDriver, ApplicatorDriver, PortTransport, ExitStack]]:
-        """Drivers that know nothing yet, at ports just opened; what is kept is closed before the ports."""
-        devices, around = self._devices, self._around
-        ends = {name: (url, devices.baud[name]) for name, url in around.urls.items()}
+        self, procedure: Procedure, within_s: float
+    ) -> Iterator[tuple[Rig, Applicator, PortTransport, ExitStack]]:
+        """Drivers that know nothing yet, at ports just opened; what is kept is closed before the ports.
+
+        People stand in for a device that is absent, or was put aside.
+        """
+        devices, around, known = self._devices, self._around, procedure.known
+        absent = {"rig", ENCODER} if known.rig_by_hand else set()
+        absent |= {"applicator"} if known.applicator_by_hand else set()
+        ends = {name: (url, devices.baud[name]) for name, url in around.urls.items() if name not in absent}
         ports = open_ports(
             ends, within_s=within_s, told=around.told, given_up=lambda: self._stopped_by() is not None
         )
         with ExitStack() as keep:
             keep.enter_context(precedence())
-            encoder = devices.encoder if ENCODER in around.urls else None
-            rig = rig_driver(devices.rig, around.recorder, encoder)
-            applicator = applicator_driver(devices.applicator, around.new_session_id(), around.recorder)
-            drivers: dict[str, Any] = {"rig": rig, "applicator": applicator, ENCODER: rig.encoder_end}
+            rig: Rig = RigByHand(procedure, self._ask, simulated=devices.simulated)
+            applicator: Applicator = ApplicatorByHand(procedure, self._ask, simulated=devices.simulated)
+            drivers: dict[str, Any] = {}
+            if "rig" in ends:
+                driver = rig_driver(
+                    devices.rig, around.recorder, devices.encoder if ENCODER in ends else None
+                )
+                rig, drivers["rig"], drivers[ENCODER] = driver, driver, driver.encoder_end
+            if "applicator" in ends:
+                applicator = drivers["applicator"] = applicator_driver(
+                    devices.applicator, around.new_session_id(), around.recorder
+                )
             transport = PortTransport(
                 {name: (drivers[name], port) for name, port in ports.items()},
                 speed=devices.speed,
@@ -305,11 +348,15 @@ class Undertaking:
             keep.callback(transport.close)
             yield rig, applicator, transport, keep
 
+    @property
+    def _ask(self) -> Ask:
+        return lambda question: self._aside.submit(self._around.operator.answer, question)
+
     def _without_strangers(self, report: DeviceReport, began_with: Mapping[str, str]) -> DeviceReport:
         """Other devices than those that the procedure began with, or real ones where nobody watches, are a problem."""
         problems = list(report.problems)
         for name, state in (("rig", report.rig), ("applicator", report.applicator)):
-            if not state.linked:
+            if not state.linked or state.identity == BY_HAND:
                 continue
             self._compare(name, state.identity, began_with, problems)
             why = why_real_is_refused(self._around.operator.is_automatic, self._devices.simulated)
@@ -359,8 +406,8 @@ class _Served:
         self,
         around: Surroundings,
         stopped_by: Callable[[], str | None],
-        rig: RigDriver,
-        applicator: ApplicatorDriver,
+        rig: Rig,
+        applicator: Applicator,
         transport: PortTransport,
         aside: Aside,
     ) -> None:

@@ -209,12 +209,14 @@ class ApplicatorDone:
     Attributes:
         resumed: BeginLedger found the ledger of this procedure already open.
         ledger: answer to ReadLedger.
+        who: did it by hand; "" when the applicator did.
     """
 
     command: ApplicatorCommand
     state: ApplicatorState
     resumed: bool = False
     ledger: Ledger | None = None
+    who: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ class SeedOutcome:
 
     Attributes:
         duplicate: this command moved nothing: the seed had been intended before, or was only asked about.
+        who: pushed it by hand, and nothing was measured; "" when the applicator did.
     """
 
     number: int
@@ -232,6 +235,7 @@ class SeedOutcome:
     peak_mn: int
     pulses: int
     stroke_um: int
+    who: str = ""
 
 
 @dataclass(frozen=True)

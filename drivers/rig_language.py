@@ -123,13 +123,17 @@ class RigConnected:
 
 @dataclass(frozen=True)
 class RigDone:
-    """``command`` is done; the position as read back, rig frame; ``encoder_mm``: depth that the encoder saw."""
+    """``command`` is done; the position as read back, rig frame; ``encoder_mm``: depth that the encoder saw.
+
+    ``who``: did it by hand; "" when the rig did.
+    """
 
     command: RigCommand
     x_mm: float
     y_mm: float
     z_mm: float
     encoder_mm: float | None = None
+    who: str = ""
 
 
 @dataclass(frozen=True)

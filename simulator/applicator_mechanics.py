@@ -161,14 +161,14 @@ class ApplicatorMechanics:
 
     # -- people's hands -----------------------------------------------------------------------------
 
-    def couple(self, needle: str) -> None:
-        """A person puts the applicator on the hub of a needle that stands in the template."""
+    def couple(self, needle: str, scale_mm: float = 0.0) -> None:
+        """A person puts the applicator, its scale at ``scale_mm``, on the hub of a needle in the template."""
         if self._needle is not None:
             raise ImpossibleByHandError(f"needle {self._needle} is coupled already")
         if needle not in self.template:
             raise ImpossibleByHandError(f"no needle {needle} stands in the template")
-        if self._z_mm(self._now_ns) > 0.5:
-            raise ImpossibleByHandError("the applicator's carriage isn't foremost (z = 0)")
+        if abs(self._z_mm(self._now_ns) - scale_mm) > 0.5:
+            raise ImpossibleByHandError(f"the applicator's carriage isn't at z = {scale_mm:g} mm")
         self._needle, self._drawn_mm = needle, self._z_mm(self._now_ns)
 
     def uncouple(self) -> None:
@@ -188,6 +188,24 @@ class ApplicatorMechanics:
             raise ImpossibleByHandError("there is no cartridge")
         count, self._cartridge = self._cartridge, None
         return count
+
+    def draw_by_hand(self, z_mm: float) -> None:
+        """A person draws the coupled needle back to here on the scale, or the slide without a needle; at rest."""
+        self._z_from_mm, self._z_profile, self._slip_mm = z_mm, Profile(self._now_ns, ()), 0.0
+        self.advance(self._now_ns)
+
+    def push_by_hand(self) -> None:
+        """A person pushes the stylet once and draws it home: one seed leaves the needle.
+
+        Raises:
+            ImpossibleByHandError: it is blocked, or no needle is coupled, or no seed there to be pushed.
+        """
+        if self._jam_at_mm is not None:
+            raise ImpossibleByHandError("the stylet is blocked")
+        if self._needle is None or not self._cartridge:
+            raise ImpossibleByHandError("there is no needle on the applicator, or no seed in the cartridge")
+        self._cartridge -= 1
+        self.template.drop_seed(self._needle)
 
     def clear_path(self) -> int:
         """A person frees a jam and takes out the seeds between cartridge and tip; how many they were."""

@@ -6,6 +6,7 @@ applicator; a technician makes a CT. Requests and answers are JSON values, so th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.patient import Patient
 from simulator.physics import ImpossibleByHandError, ImpossibleMotionError
-from simulator.rig_mechanics import RigMechanics
+from simulator.rig_mechanics import HOME_Z_MM, RigMechanics
 from simulator.scanner import ScannerMode, ScanRequest, scan
 
 
@@ -47,6 +48,7 @@ class Theatre:
         self._tips_at_delivery: dict[str, list[float]] = {}
         self._taken_out: set[str] = set()
         self._returned: int | None = None
+        self._pushed_by_hand: set[int] = set()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked; ``{"done": true, ...}`` or ``{"done": false, "why": sentence}``."""
@@ -60,7 +62,7 @@ class Theatre:
         if self._is_done(request):
             return None
         match request["do"]:
-            case "confirm_time_out" | "confirm_resume" | "free_grip":
+            case "confirm_time_out" | "confirm_resume" | "free_grip" | "guide_needle":
                 return None
             case "lay_patient":
                 self._lay(str(request["case"]), request["patient_from_rig"])
@@ -68,9 +70,32 @@ class Theatre:
                 self.rig.take_needle(str(request["needle"]))
             case "load_needle":
                 self.rig.hand_needle(str(request["needle"]))
+            case "set_guide":
+                if str(request["needle"]) in self._template:
+                    self._lead(str(request["needle"]), request["place_mm"])
+            case "move_needle":
+                self._lead(str(request["needle"]), request["place_mm"])
+            case "slide_forward":
+                self.applicator.draw_by_hand(0.0)
+            case "draw_back":
+                self.applicator.draw_by_hand(float(request["z_mm"]))
+            case "push_seed":
+                self.applicator.push_by_hand()
+                self._pushed_by_hand.add(int(request["count"]))
+            case "tell_pushed":
+                if int(request["count"]) not in self._pushed_by_hand:
+                    raise ImpossibleByHandError("it was not pushed")
+            case "tell_kept":
+                if int(request["count"]) in self._pushed_by_hand:
+                    raise ImpossibleByHandError("it was pushed")
             case "couple_applicator":
                 needle = str(request["needle"])
-                self.applicator.couple(needle)
+                scale_mm = float(request.get("z_mm") or 0.0)
+                if (
+                    scale_mm
+                ):  # one that people draw back themselves, onto a needle that was drawn back already
+                    self.applicator.draw_by_hand(scale_mm)
+                self.applicator.couple(needle, scale_mm)
                 if self.patient is not None:
                     self._tips_at_delivery[needle] = [
                         float(v) for v in self.patient.true_tip_patient_mm(needle)
@@ -124,6 +149,19 @@ class Theatre:
                 raise ImpossibleByHandError(f"nobody here can {unknown}")
         return None
 
+    def _lead(self, needle: str, place_mm: Any) -> None:
+        """A hand brings the needle to (x, y) of the template and its tip to depth z, mm by mm."""
+        x_mm, y_mm, z_mm = (float(v) for v in place_mm)
+        from_mm = min(HOME_Z_MM, z_mm)
+        if needle in self._template:
+            old = self._template.place_mm(needle)
+            from_mm = old[2]
+            self._template.grip(*old)
+        steps = max(1, math.ceil(abs(z_mm - from_mm)))
+        for step in range(1, steps + 1):
+            self._template.hold(needle, x_mm, y_mm, from_mm + (z_mm - from_mm) * step / steps)
+        self._template.release(needle, is_out=False)
+
     def _is_done(self, request: dict[str, Any]) -> bool:
         """It was done before, and stands so."""
         needle = str(request.get("needle"))
@@ -136,6 +174,8 @@ class Theatre:
                 return needle in self._taken_out
             case "seat_cartridge":
                 return self.applicator.cartridge is not None and self.applicator.cartridge == request["count"]
+            case "push_seed":
+                return request["count"] in self._pushed_by_hand
             case "remove_cartridge":
                 return self.applicator.cartridge is None and self._returned == request["returned"]
         return False

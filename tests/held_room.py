@@ -22,7 +22,7 @@ def begin(room: KilledRoom, folder: Path) -> Procedure:
     session, wires, *_ = room.killed_session(procedure, journal, Killing(None), 0)
     journal.append(0, "opened", {"plan": room.plan.content_hash, "settings": asdict(room.settings)})
     session.run()
-    room.now_ns = wires.now_ns()  # type: ignore[attr-defined]
+    room.now_ns = wires.now_ns()
     journal.close()
     return procedure
 
@@ -33,17 +33,18 @@ def go_on(
     """What people decided, then journal and devices compared and (if they agree) taken back and played on."""
     replayed = replay(folder / "journal.sqlite", room.plan)
     journal = KilledJournal.continued(folder / "journal.sqlite")
-    now_ns: int = room.now_ns + minutes * 60_000_000_000  # type: ignore[attr-defined]
+    now_ns = room.now_ns + minutes * 60_000_000_000
     assert isinstance(journal, KilledJournal)
-    session, wires, rig, applicator = room.killed_session(replayed.procedure, journal, Killing(None), now_ns)
+    journal.killing = Killing(None)
     for decision in decisions:
         journal.append(now_ns, "event", decision.to_json())
         replayed.procedure.handle(decision)
+    session, wires, rig, applicator = room.killed_session(replayed.procedure, journal, Killing(None), now_ns)
     verdict = compare(replayed, look(rig, applicator, wires, replayed.procedure))
     begin_with = confirm(verdict, room, journal, wires.now_ns()).begin_with
     if begin_with:
         session.run(begin_with)
-    room.now_ns = wires.now_ns()  # type: ignore[attr-defined]
+    room.now_ns = wires.now_ns()
     journal.close()
     return replayed.procedure, verdict
 

@@ -7,23 +7,26 @@ points as they come and ends the controller at one of them. ``play`` plays one p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from controller.by_hand import ApplicatorByHand, RigByHand
 from controller.commands import AskOperator
 from controller.events import OperatorConfirmed, OperatorDeclined
 from controller.journal import Journal, Kind, Record
 from controller.procedure import Procedure
 from controller.recovery import Verdict, compare, confirm, look
 from controller.replay import replay
-from controller.session import Session
+from controller.session import Applicator, Rig, Session
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.rig import RigDriver
 from planning.plan import Plan
 from simulator.rehearsal.virtual_transport import VirtualTransport
+from simulator.theatre import Theatre
 from tests.plain_room import Room
 
 AWAY_NS = 2_000_000_000
@@ -119,6 +122,18 @@ class KilledWires(VirtualTransport):
         self._now_ns = end_ns
 
 
+class Nobody:
+    """At the host's end of a wire to a device that is not used."""
+
+    def take(self) -> bytes:
+        return b""
+
+    def receive(self, data: bytes, now_ns: int) -> None: ...
+
+
+BY_HAND = ("set_guide", "move_needle", "slide_forward", "draw_back", "push_seed", "tell_pushed", "tell_kept")
+
+
 class KilledRoom(Room):
     """People who know what they have done already, and do what a resumed controller asks besides."""
 
@@ -126,10 +141,18 @@ class KilledRoom(Room):
         super().__init__(plan, **others)
         self.taken_out: set[str] = set()
         self.starts = 0
+        self.now_ns = 0
+        self.theatre = Theatre(None, self.rig_mechanics, self.hands_on)
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
         name, mechanics = str(command.needle), self.rig_mechanics
         is_done = False
+        if command.task in BY_HAND:
+            self.before_answer(command)
+            done = self.theatre.handle(command.to_hands())
+            if done["done"]:
+                return OperatorConfirmed(command.number, self.name), 1_000_000_000
+            return OperatorDeclined(command.number, self.name, str(done["why"])), 1_000_000_000
         match command.task:
             case "load_needle":
                 is_done = mechanics._in_jaw == name
@@ -152,14 +175,37 @@ class KilledRoom(Room):
             return OperatorConfirmed(command.number, self.name), 1_000_000_000
         return super().answer(command)
 
+    def led(self, procedure: Procedure) -> tuple[Rig, Applicator]:
+        """Drivers, or people in their place where the procedure knows of no device."""
+        known = procedure.known
+        rig: Rig = RigDriver(RigConfig())
+        applicator: Applicator = ApplicatorDriver(
+            ApplicatorConfig(15, 5000, 18), f"{0x5A00 + self.starts:04X}"
+        )
+        if known.rig_by_hand:
+            rig = RigByHand(procedure, self.ask, simulated=True)
+        if known.applicator_by_hand:
+            applicator = ApplicatorByHand(procedure, self.ask, simulated=True)
+        return rig, applicator
+
+    def ask(self, question: AskOperator) -> Future[tuple[OperatorConfirmed | OperatorDeclined, int]]:
+        """In virtual time the answer is there at once."""
+        answered: Future[tuple[OperatorConfirmed | OperatorDeclined, int]] = Future()
+        answered.set_result(self.answer(question))
+        return answered
+
     def killed_session(
         self, procedure: Procedure, journal: KilledJournal, killing: Killing, start_ns: int
-    ) -> tuple[Session, KilledWires, RigDriver, ApplicatorDriver]:
+    ) -> tuple[Session, KilledWires, Rig, Applicator]:
         self.starts += 1
         journal.killing = killing
-        rig = RigDriver(RigConfig())
-        applicator = ApplicatorDriver(ApplicatorConfig(15, 5000, 18), f"{0x5A00 + self.starts:04X}")
-        wires = KilledWires((rig, self.rig), (applicator, self.applicator), start_ns)
+        rig, applicator = self.led(procedure)
+        nobody: Any = Nobody()
+        wires = KilledWires(
+            (rig if isinstance(rig, RigDriver) else nobody, self.rig),
+            (applicator if isinstance(applicator, ApplicatorDriver) else nobody, self.applicator),
+            start_ns,
+        )
         wires.killing = killing
         session = Session(
             procedure,
@@ -182,6 +228,7 @@ class Outcome:
         self.verdicts: list[Verdict] = []
         self.where: list[str] = []
         self.passed: list[int] = []
+        self.points: list[str] = []
 
 
 def play(room: KilledRoom, folder: Path, kills: Sequence[int | None]) -> Outcome:
@@ -218,8 +265,10 @@ def play(room: KilledRoom, folder: Path, kills: Sequence[int | None]) -> Outcome
                         outcome.state, outcome.reason = "NOT RESUMED", verdict.text
                         return outcome
             session.run(begin_with)
+            room.now_ns = wires.now_ns()
             outcome.state, outcome.reason = procedure.state, procedure.known.held_because
             outcome.passed.append(killing.passed)
+            outcome.points = killing.where
             return outcome
         except Killed as killed:
             outcome.where.append(str(killed))

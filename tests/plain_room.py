@@ -168,7 +168,9 @@ class Room:
                     self.rig_mechanics.hand_needle(str(command.needle))
                 case "couple_applicator":
                     self.tips_at_delivery[str(command.needle)] = self.tissue.tip_mm(str(command.needle))
-                    self.hands_on.couple(str(command.needle))
+                    if command.z_mm:
+                        self.hands_on.draw_by_hand(command.z_mm)
+                    self.hands_on.couple(str(command.needle), command.z_mm or 0.0)
                 case "uncouple_applicator":
                     self.hands_on.uncouple()
                     self.template.take_out(str(command.needle))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.commands import AskOperator, RequestScan
-from controller.decisions import KINDS
+from controller.decisions import KINDS, decision_of
 from controller.events import (
     CommandDone,
     CommandFailed,
@@ -352,3 +352,32 @@ def test_a_decision_out_of_place_changes_nothing() -> None:
     assert procedure.state == "HELD"
     procedure.handle(OperatorDecided("abort", "x", ""))
     assert procedure.state == "HELD", "an abortion has a reason"
+
+
+@pytest.mark.parametrize(
+    ("line", "decided"),
+    [
+        ("seed_is patient because seen in the CT", ("seed_is", "seen in the CT", None, 0, "patient")),
+        ("grant_attempts N03 2", ("grant_attempts", "", "N03", 2, "")),
+        ("  abort because the patient is unwell ", ("abort", "the patient is unwell", None, 0, "")),
+        ("accept_seed_count 61", ("accept_seed_count", "", None, 61, "")),
+        ("rig_by_hand because its motor is dead", ("rig_by_hand", "its motor is dead", None, 0, "")),
+    ],
+)
+def test_a_decision_can_be_typed(line: str, decided: tuple[object, ...]) -> None:
+    event = decision_of(line, "Ann")
+    assert isinstance(event, OperatorDecided)
+    assert (event.kind, event.reason, event.needle, event.count, event.where) == decided
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "is no decision"),
+        ("go", "is no decision"),
+        ("abort", "needs a reason"),
+        ("seed_is", "where the seed is"),
+    ],
+)
+def test_what_is_no_decision_is_told(line: str, told: str) -> None:
+    assert told in str(decision_of(line, "Ann"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.commands import AskOperator
-from controller.events import ProcedureResumed
+from controller.events import OperatorDecided, ProcedureResumed
 from controller.journal import Journal, Record, read_journal, verify
 from controller.knowledge import ProcedureSettings
 from controller.recovery import DeviceReport, compare
@@ -18,6 +18,7 @@ from controller.replay import Replayed, replay, replay_records
 from drivers.applicator_language import ApplicatorState, Ledger
 from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
+from tests.held_room import go_on
 from tests.killed_room import Killed, KilledRoom, Killing, Outcome, amiss, play
 from tests.made_plan import made_plan
 
@@ -147,9 +148,11 @@ def test_a_seed_that_was_fired_is_adopted_and_not_pushed_twice(
     assert verify(tmp_path / "journal.sqlite") is None
 
 
-@pytest.mark.parametrize(("fault", "told"), [("jam_next", "NOPASS"), ("take_two_next", "DOUBLE")])
+@pytest.mark.parametrize(
+    ("fault", "told", "found"), [("jam_next", "NOPASS", "needle"), ("take_two_next", "DOUBLE", "patient")]
+)
 def test_a_seed_in_doubt_is_held_with_what_a_person_must_check(
-    tmp_path: Path, where: list[str], fault: str, told: str
+    tmp_path: Path, where: list[str], fault: str, told: str, found: str
 ) -> None:
     here = room()
 
@@ -160,11 +163,24 @@ def test_a_seed_in_doubt_is_held_with_what_a_person_must_check(
     here.before_answer = break_it
     at = next(number for number, text in enumerate(where, start=1) if "FIRE n=1 dup=0" in text)
     outcome = play(here, tmp_path, [at])
-    assert outcome.state == "NOT RESUMED"
+    assert outcome.state == "HELD"
     assert told in outcome.reason
-    assert "Count the seeds in the cartridge" in outcome.reason
-    assert "CT" in outcome.reason
+    assert "count the seeds" in outcome.reason
+    said = outcome.verdicts[0].text
+    assert told in said
+    assert "Count the seeds in the cartridge" in said
+    assert "look at a CT" in said
     assert here.applicator.board.memory.now.counter == 1
+    here.before_answer = lambda _command: None
+    procedure, verdict = go_on(here, tmp_path)
+    assert verdict.resumed is None, "nobody has said where the seed is"
+    if found == "needle":
+        here.hands_on.clear_path()
+    procedure, _ = go_on(here, tmp_path, [OperatorDecided("seed_is", "test", "found", where=found)])
+    assert procedure.state == ("COMPLETED" if found == "needle" else "HELD"), procedure.known.held_because
+    assert procedure.known.doubt is None
+    assert procedure.known.implanted == sum(here.template.seeds_dropped.values())
+    assert procedure.known.wasted == (found == "needle")
 
 
 def test_a_stroke_that_was_stopped_half_way_is_held(tmp_path: Path, where: list[str]) -> None:
@@ -180,7 +196,7 @@ def test_a_stroke_that_was_stopped_half_way_is_held(tmp_path: Path, where: list[
 
     here.applicator.take = stop_after_fire  # type: ignore[method-assign]
     outcome = play(here, tmp_path, [at])
-    assert outcome.state == "NOT RESUMED"
+    assert outcome.state == "HELD"
     assert "UNKNOWN" in outcome.reason
     assert here.template.seeds_dropped == {}
 

@@ -95,8 +95,11 @@ function drawNext() {
 function askText(ask) {
   const planned = picture.needles?.find((needle) => needle.name === ask.needle)?.planned;
   const plan = picture.summary?.plan.hash.slice(0, 8).toUpperCase();
-  const values = { ...ask, hole: planned?.hole ?? '', plan };
-  return sayOr(`ask ${ask.task}${ask.item ? ` ${ask.item}` : ''}`, ask.text, values);
+  const [x, y, depth] = (ask.place_mm ?? []).map((mm) => mm.toFixed(1));
+  const byHand = { x_mm: x, y_mm: y, depth_mm: depth, z_mm: ask.z_mm?.toFixed(1) };
+  const values = { ...ask, hole: planned?.hole ?? '', plan, ...byHand };
+  const which = ask.item ?? (ask.task === 'couple_applicator' && ask.z_mm != null ? 'by_hand' : '');
+  return sayOr(`ask ${ask.task}${which ? ` ${which}` : ''}`, ask.text, values);
 }
 
 byId('confirm').addEventListener('click', () => answer('confirm'));

@@ -36,13 +36,7 @@ class AutomaticOperator:
         self._hands = hands
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
-        request = {
-            "do": command.task,
-            "needle": command.needle,
-            "count": command.count,
-            "returned": command.returned,
-        }
-        answer = self._hands(request)
+        answer = self._hands(command.to_hands())
         took_ns = round(HANDS_TAKE_S.get(command.task, 8.0) * 1e9)
         if answer.get("done"):
             return OperatorConfirmed(command.number, self.name), took_ns
