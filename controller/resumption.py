@@ -71,6 +71,8 @@ def agenda_after(
     held = held_needle(known, interrupted)
     abandoned = {s.plan.name: s for s in known.needles.values() if s.state == "abandoned"}
     left = [c for c in left if getattr(c, "needle", None) not in abandoned]
+    if known.rig_taken_over:  # what was planned for the carriage's jaw goes into people's hands
+        left = [_by_hand(known, command) for command in left]
     if known.rig_by_hand and not known.rig_taken_over:
         return [*front, *_by_hand_again(known, held, abandoned, left)]
     known.rig_taken_over = False
@@ -98,6 +100,12 @@ def agenda_after(
     known.rig_homed, known.carriage_z_mm, known.across_for = False, None, None
     known.gripped = known.loaded = None
     return [*front, *left]
+
+
+def _by_hand(known: Knowledge, command: Command) -> Command:
+    if isinstance(command, AskOperator) and command.task == "load_needle" and command.needle is not None:
+        return agenda.load(known, known.needles[command.needle])
+    return command
 
 
 def _by_hand_again(

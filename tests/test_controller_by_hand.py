@@ -176,10 +176,12 @@ def test_a_device_that_fails_on_the_way_is_put_aside_and_people_end_it(
     if held.state == "COMPLETED":
         pytest.skip("the state has fewer commands")
     dropped = dict(room.template.seeds_dropped)
+    asked = len(room.asked)
     procedure, verdict = go_on(room, tmp_path, [OperatorDecided(f"{device}_by_hand", "test", "it is broken")])
     assert procedure.state == "COMPLETED", verdict.text + procedure.known.held_because
     assert all(room.template.seeds_dropped[name] >= count for name, count in dropped.items())
     as_planned(room, procedure)
+    assert device != "rig" or "load_needle" not in room.tasks()[asked:]
     assert {"rig": "move_needle", "applicator": "push_seed"}[device] in room.tasks()
 
 
