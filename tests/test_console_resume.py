@@ -147,6 +147,9 @@ def test_run_needs_to_know_the_devices(tmp_path: Path, capsys: pytest.CaptureFix
         "--applicator",
         str(tmp_path / "applicator"),
     ]
+    by_hand = ["run", str(tmp_path), "--rig", "manual", "--applicator", "manual"]
+    assert main([*by_hand, "--scans", str(tmp_path / "scans")]) == 2
+    assert "devices.toml is missing" in capsys.readouterr().err
     assert main([*words, "--scans", str(tmp_path / "scans")]) == 2
     said = capsys.readouterr().err
     assert "devices.toml is missing" in said
