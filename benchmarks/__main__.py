@@ -41,6 +41,7 @@ SECTIONS = (
     Section("receiver", "Receiving a series"),
     Section("rehearsal", "A whole rehearsal"),
     Section("kill_points", "The controller killed at every point"),
+    Section("control_campaign", "The control part alone: people, CTs and kills by chance"),
     Section("fault_campaign", "Procedures under faults"),
     Section("console_page", "The console's page"),
 )
