@@ -2,10 +2,10 @@
 
 Plays N small procedures (two needles, four seeds) with people in place of both devices: real procedure, interlocks,
 journal on a disk, replay and recovery, no bytes and no imaging. By chance people refuse, CTs are of somebody else or
-don't show everything, and the controller is killed up to twice; people then decide, and at last give up. The laws are those of
-``tests/control_room.py``: seeds counted are seeds in the patient, none beyond plan or tolerance, a reason for each hold,
-an end of each procedure, an untouched journal. Baseline: undisturbed procedures in the same run. Exit status 1 when a
-law was violated; ``benchmarks.fault_campaign`` plays faults of cables and devices, byte by byte.
+don't show everything, and the controller is killed up to twice; people then decide, and at last give up. The laws are
+those of ``tests/control_room.py``: seeds counted are seeds in the patient, none beyond plan or tolerance, a reason for
+each hold, an end of each procedure, an untouched journal. Baseline: undisturbed procedures in the same run. Exit status
+1 when a law was violated; ``benchmarks.fault_campaign`` plays faults of cables and devices, byte by byte.
 """
 
 from __future__ import annotations
