@@ -1,8 +1,8 @@
 """The control part alone, fast: one procedure by hand under chance, kills included, and the laws that hold in each.
 
 Real procedure, interlocks, journal, replay and recovery; people stand in for both devices, so no bytes cross a wire
-(``fault_room`` plays those). They refuse, aren't sure of a seed, hand in the CT of a stranger or one that hides a needle;
-the controller is killed. People then decide as people would: where the seed is, more attempts, and at last they give up.
+(``fault_room`` plays those). They refuse, aren't sure of a seed, hand in a stranger's CT or one that hides a needle;
+the controller is killed. People then decide as people would: where the seed is, more attempts, at last to give up.
 """
 
 from __future__ import annotations
