@@ -144,3 +144,7 @@ class RigOnBench:
     def run(self) -> dict[str, Finding]:
         self.check.run()
         return {finding.check: finding for finding in self.bench.findings}
+
+
+def failed(findings: dict[str, Finding]) -> set[str]:
+    return {name for name, finding in findings.items() if finding.verdict == "fail"}

@@ -1,16 +1,12 @@
-"""The rig's driver against written conversations with stock Grbl 1.1h, quirks included."""
+"""The rig's driver against written conversations with stock Grbl 1.1h: motions, grip, alarms, stop."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from transcript import Transcript
+from rig_talk import BANNER, HOME, OK, Talk, homed_talk
 
-from drivers.kinematics import demanded_settings
 from drivers.rig import (
     CloseGrip,
-    ConnectRig,
     HomeRig,
     MoveAcross,
     MoveDepth,
@@ -18,12 +14,8 @@ from drivers.rig import (
     OpenGrip,
     ReadRig,
     RigAdvanced,
-    RigAlarmed,
     RigCommand,
-    RigConfig,
-    RigConnected,
     RigDone,
-    RigDriver,
     RigFailed,
     RigLinkLost,
     RigRefused,
@@ -31,213 +23,10 @@ from drivers.rig import (
     RigStopped,
 )
 
-BANNER = b"\r\nGrbl 1.1h ['$' for help]\r\n"
-OK = b"ok\r\n"
-OFFSETS = b"".join(b"[G%d:0.000,0.000,0.000]\r\n" % n for n in (54, 55, 56, 57, 58, 59, 28, 30, 92))
-OFFSETS += b"[TLO:0.000]\r\n[PRB:0.000,0.000,0.000:0]\r\n"
-HOME = (-1.0, -1.0, -1.0)
-
-
-def settings_text(**changed: str) -> bytes:
-    values = {f"${n}": f"{value:g}" for n, value in demanded_settings().items()}
-    values |= {f"${key[1:]}": value for key, value in changed.items()}
-    return b"".join(f"{key}={value}\r\n".encode() for key, value in values.items())
-
-
-def identity(text: str = "SIM-RIG-0007", version: str = "1.1h") -> bytes:
-    return f"[VER:{version}.20190830:{text}]\r\n[OPT:V,15,128]\r\n".encode()
-
-
-class Talk(Transcript):
-    def __init__(self, config: RigConfig | None = None) -> None:
-        self.rig = RigDriver(config or RigConfig())
-        super().__init__(self.rig)
-
-    def is_at(self, axes_mm: tuple[float, float, float], word: str = "Idle", rest: str = "|FS:0,0") -> None:
-        """The host asks where the rig is, and this is it."""
-        self.host(b"?")
-        self.device("<{}|MPos:{:.3f},{:.3f},{:.3f}{}>\r\n".format(word, *axes_mm, rest).encode())
-
-    def says(self, line: str, *answer: bytes) -> None:
-        """The host says this line, and the board answers."""
-        self.host(line.encode() + b"\n")
-        self.device(*(answer or (OK,)))
-
-    def only(self, kind: type) -> Any:
-        (event,) = self.events()
-        assert type(event) is kind
-        return event
-
-    def connect(self, **changed: str) -> None:
-        self.start(ConnectRig())
-        self.host(b"\x18")
-        self.device(BANNER)
-        self.after(100)
-        self.says("$I", identity(), OK)
-        self.says("$$", settings_text(**changed), OK)
-
-    def connect_whole(self) -> None:
-        self.connect()
-        self.says("$#", OFFSETS, OK)
-        self.is_at((0.0, 0.0, 0.0), "Alarm")
-        assert isinstance(self.only(RigConnected), RigConnected)
-
-    def home(self) -> None:
-        self.start(HomeRig())
-        self.says("$H")
-        self.is_at(HOME)
-        self.after(100)
-        self.says("G21G90G94")
-        self.says("M9")
-        self.only(RigDone)
-
 
 @pytest.fixture
 def talk() -> Talk:
-    """Connected and homed."""
-    talk = Talk()
-    talk.connect_whole()
-    assert not talk.rig.state.position_known
-    talk.home()
-    assert talk.rig.state.position_known
-    assert talk.rig.state.at_home
-    return talk
-
-
-# ---------------------------------------------------------------- connecting
-
-
-def test_identity_and_state(talk: Talk) -> None:
-    state = talk.rig.state
-    assert (state.identity, state.simulated, state.linked) == ("SIM-RIG-0007", True, True)
-    assert (state.x_mm, state.y_mm, state.z_mm) == (99.0, 99.0, -19.0)
-
-
-def test_a_different_setting_is_refused_by_name() -> None:
-    talk = Talk()
-    talk.connect(_102="250.000")
-    refused = talk.only(RigRefused)
-    assert "$102" in refused.reason
-    assert "$101" not in refused.reason
-    assert not talk.rig.state.linked
-
-
-@pytest.mark.parametrize(
-    ("said", "word"),
-    [
-        (identity("ENGRAVER"), "ENGRAVER"),
-        (identity("SIM-RIG-0008"), "SIM-RIG-0008"),
-        (identity(version="0.9j"), "0.9j"),
-    ],
-)
-def test_another_device_is_refused(said: bytes, word: str) -> None:
-    talk = Talk(RigConfig(serial="SIM-RIG-0007"))
-    talk.start(ConnectRig())
-    talk.host(b"\x18")
-    talk.device(BANNER)
-    talk.after(100)
-    talk.says("$I", said, OK)
-    assert word in talk.only(RigRefused).reason
-
-
-def test_work_offsets_must_be_zero() -> None:
-    talk = Talk()
-    talk.connect()
-    talk.says("$#", OFFSETS.replace(b"G54:0.000", b"G54:1.000"), OK)
-    assert "G54" in talk.only(RigRefused).reason
-
-
-def test_stale_bytes_and_a_stray_ok_at_open_are_harmless() -> None:
-    talk = Talk()
-    talk.device(b"ok\r\nok\r\n<Run|MPos:1.0")
-    talk.start(ConnectRig())
-    talk.host(b"\x18")
-    talk.device(b"ok\r\n", BANNER, OK)  # leaving ALARM:2 emits an ok for the rejected move
-    talk.after(100)
-    talk.host(b"$I\n")
-    talk.device(OK)  # one more, late
-    talk.host()
-    talk.device(identity(), OK)
-    talk.host(b"$$\n")
-
-
-def test_a_lost_reset_byte_is_sent_again() -> None:
-    talk = Talk()
-    talk.start(ConnectRig())
-    talk.host(b"\x18")
-    talk.after(500)
-    talk.host(b"\x18")
-    talk.device(BANNER)
-    talk.after(100)
-    talk.host(b"$I\n")
-
-
-def test_nobody_there() -> None:
-    talk = Talk()
-    talk.start(ConnectRig())
-    talk.after(5000)
-    failed, lost = talk.events()
-    assert isinstance(failed, RigFailed)
-    assert isinstance(lost, RigLinkLost)
-    assert talk.rig.next_wake() is None
-
-
-# ---------------------------------------------------------------- homing
-
-
-def test_nothing_moves_before_homing() -> None:
-    talk = Talk()
-    talk.connect_whole()
-    for command in (MoveAcross(0, 0), MoveDepth(0, False), CloseGrip(), MoveDepthHome()):
-        talk.start(command)
-        assert "home" in talk.only(RigRefused).reason
-    talk.host()
-
-
-def test_homing_is_waited_for_though_nothing_is_answered() -> None:
-    talk = Talk()
-    talk.connect_whole()
-    talk.start(HomeRig())
-    talk.host(b"$H\n")
-    talk.after(60_000)
-    talk.host()
-    talk.device(OK)
-    talk.is_at(HOME)
-
-
-def test_a_stray_ok_is_not_taken_for_homed() -> None:
-    talk = Talk()
-    talk.connect_whole()
-    talk.start(HomeRig())
-    talk.says("$H")  # the stray one: homing has only begun, so "?" is not answered
-    for _ in range(20):
-        talk.after(1000)
-        assert set(talk.driver.take()) == set(b"?")
-    assert not talk.rig.state.position_known
-    talk.device(b"<Idle|MPos:-1.000,-1.000,-1.000|FS:0,0>\r\n", OK)
-    talk.after(100)
-    talk.host(b"G21G90G94\n")
-
-
-def test_homing_that_ends_elsewhere_stops() -> None:
-    talk = Talk()
-    talk.connect_whole()
-    talk.start(HomeRig())
-    talk.says("$H")
-    talk.is_at((-1.0, -1.0, -3.0))
-    assert not talk.only(RigFailed).position_known
-    talk.host(b"!?")
-
-
-def test_homing_alarm_in_words() -> None:
-    talk = Talk()
-    talk.connect_whole()
-    talk.start(HomeRig())
-    talk.says("$H", b"ALARM:9\r\n")
-    alarm, failed = talk.events()
-    assert alarm == RigAlarmed(9, alarm.sentence)
-    assert "not found" in alarm.sentence
-    assert not failed.position_known
+    return homed_talk()
 
 
 # ---------------------------------------------------------------- motions
