@@ -102,6 +102,20 @@ class DoorClient:
         }
         return self._refusal(words if needle is None else {**words, "needle": needle})
 
+    def propose(self, kind: str, because: str = "", **about: Any) -> int | str:
+        """Ask a person for an answer or a decision (DOOR.md, proposals): its number, or why it can't be asked for.
+
+        ``about``: ``number``, ``needle``, ``place_mm``, ``count``, ``where`` as its kind needs them. What became of it
+        is in the news; it lapses with this connection.
+        """
+        words = {name: value for name, value in about.items() if value is not None}
+        reply = self.ask({"do": "propose", "kind": kind, "because": because, **words})
+        return int(reply["number"]) if reply["accepted"] else str(reply["why"])
+
+    def settle(self, number: int, outcome: str, because: str = "") -> str | None:
+        """``confirm``, ``decline`` (with a reason) or ``withdraw`` a proposal; why it did not count, or None."""
+        return self._refusal({"do": f"{outcome}_proposal", "number": number, "because": because})
+
     def go_on(self) -> str | None:
         """Let a held procedure go on; it asks for a confirmation first. Why that can't be, or None."""
         return self._refusal({"do": "go_on"})

@@ -104,6 +104,13 @@ def text_of(record: Record) -> str:
             return f"END: {body['ended']}{because}"
         case "decision" if "to" in body:
             return f"-> {_state(body['to'])} ({body.get('because')})"
+        case "proposal" if "settled" in body:
+            by = f" by {body['by']}" if body.get("by") else ""
+            because = f": {body['because']}" if body.get("because") else ""
+            return f"proposal {body.get('number')} {body['settled']}{by}{because}"
+        case "proposal":
+            about = {k: v for k, v in body.items() if k not in ("number", "by", "kind")}
+            return f"proposal {body.get('number')} by {body.get('by')}: {body.get('kind')} {_pairs(about)}"
         case "recovery":
             return f"recovery: {body.get('says') or _pairs(body)}"
     return f"{record.kind}: {_pairs(body)}"

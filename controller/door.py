@@ -30,14 +30,17 @@ from controller.door_words import (
     device_words,
     line_of,
     name_of,
+    proposal_words,
     question_words,
     record_words,
     request_of,
+    settled_words,
     snapshot_words,
     why_not_decided,
 )
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
-from controller.journal import Record
+from controller.journal import Kind, Record
+from controller.proposal import ANSWER, Proposals, Settled
 from controller.snapshot import Snapshot
 from drivers.applicator_language import ApplicatorState
 from drivers.rig_language import RigState
@@ -48,6 +51,8 @@ HELLO_WITHIN_S = 5.0
 BEAT_EVERY_S = 0.5
 """So often followers are told how long ago the loop that owns the ports last looked in."""
 _LOOK_EVERY_S = 0.25
+PROPOSE_EVERY_S = 1.0
+"""At most one proposal in so long: the journal keeps each."""
 KNOCK_EVERY_S = 10.0
 """At most one refused knock in so long goes into the journal, with the number of those before it."""
 _CHUNK = 65_536
@@ -105,7 +110,10 @@ class Door:
         self._told_devices: tuple[RigState | None, ApplicatorState | None, bool] = self._devices
         self._peak_force_mn: int | None = None
         self._last_look_s = self._last_beat_s = clock_s()
-        self._knocks: deque[str] = deque()
+        self._notes: deque[tuple[Kind, dict[str, Any]]] = deque()
+        self._proposals = Proposals()
+        self._proposer: _Client | None = None
+        self._last_proposal_s = -PROPOSE_EVERY_S
         self._last_knock_s, self._unsaid = -KNOCK_EVERY_S, 0
         self._clients: list[_Client] = []
         self._is_closing = False
@@ -132,7 +140,7 @@ class Door:
     # --- the ports' loop: none of these waits ---------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Readable when a stop, a decision or a refused knock is there to be picked up."""
+        """Readable when a stop, a decision or a note for the journal is there to be picked up."""
         return self._bell.fileno()
 
     def show(self, snapshot: Snapshot) -> None:
@@ -142,6 +150,7 @@ class Door:
             if snapshot.state in ("HELD", *protocol.ENDED) and self._answers.asked is not None:
                 self._answers.withdraw()
                 self._asked.notify_all()
+            self._review_proposal()
         self._wake()
 
     def recorded(self, record: Record) -> None:
@@ -180,11 +189,11 @@ class Door:
         with self._lock:
             return self._wishes.popleft() if self._wishes else None
 
-    def knocks(self) -> list[str]:
-        """Refused knocks for the journal, in words, few enough for it."""
+    def notes(self) -> list[tuple[Kind, dict[str, Any]]]:
+        """What the journal shall keep of what was said here, by kind of record, few enough for it."""
         with self._lock:
-            told = list(self._knocks)
-            self._knocks.clear()
+            told = list(self._notes)
+            self._notes.clear()
         return told
 
     def close(self) -> None:
@@ -205,6 +214,7 @@ class Door:
             self._version += 1
             self._wake()
             while command.number not in self._taken:
+                self._review_proposal()
                 is_asked = self._answers.asked is not None and self._answers.asked.number == command.number
                 if self._is_closing or not is_asked:
                     return OperatorDeclined(command.number, "door", "nobody answered before it was over")
@@ -299,7 +309,10 @@ class Door:
         except NotUnderstoodError as problem:
             self._refuse(client, str(problem))
             return
-        self._tell(client, {"to": words.get("id"), "do": words["do"], "accepted": accepted, "why": why})
+        reply = {"to": words.get("id"), "do": words["do"], "accepted": accepted, "why": why}
+        if words["do"] == "propose" and accepted and self._proposals.open is not None:
+            reply["number"] = self._proposals.open.number
+        self._tell(client, reply)
 
     def _greet(self, client: _Client, words: dict[str, Any]) -> None:
         token = str(words.get("token", "")).encode()
@@ -328,18 +341,28 @@ class Door:
                 because = None
                 if words["do"] == "decline":
                     because = str(words.get("because", "no reason given"))[:LONGEST_REASON]
+                values = None if because else words.get("values")
                 with self._asked:
-                    taken = self._answers.take(
-                        words["number"], client.who, because, None if because else words.get("values")
-                    )
-                    if isinstance(taken, str):
-                        return False, taken
-                    self._taken[words["number"]] = taken
-                    self._version += 1
-                    self._asked.notify_all()
-                return True, ""
+                    return self._answer(words["number"], client.who, because, values)
             case "decide":
-                return self._decide(client, words)
+                event = OperatorDecided(
+                    words.get("kind", ""),
+                    client.who,
+                    words.get("because", "")[:LONGEST_REASON],
+                    words.get("needle"),
+                    words.get("count", 0),
+                    words.get("where", ""),
+                )
+                with self._lock:
+                    return self._decide(event)
+            case "propose":
+                with self._asked:
+                    return self._propose(client, words)
+            case "confirm_proposal" | "decline_proposal" | "withdraw_proposal":
+                if "number" not in words:
+                    raise NotUnderstoodError("say which proposal: number")
+                with self._asked:
+                    return self._settle(client, words)
             case "go_on" | "leave":
                 with self._lock:
                     if self._snapshot is None or self._snapshot.state != "HELD":
@@ -347,25 +370,74 @@ class Door:
                     self._wishes.append(words["do"])
                 self._ring()
                 return True, "handed over"
-        known = "follow, answer, decline, decide, go_on, leave, stop"
+        known = "follow, answer, decline, decide, go_on, leave, propose, *_proposal, stop"
         return False, f"'{words['do']}' is not known here; known are {known}"
 
-    def _decide(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
-        event = OperatorDecided(
-            words.get("kind", ""),
-            client.who,
-            words.get("because", "")[:LONGEST_REASON],
-            words.get("needle"),
-            words.get("count", 0),
-            words.get("where", ""),
-        )
-        with self._lock:
-            why = why_not_decided(event, self._snapshot)
-            if why is not None:
-                return False, why
-            self._decisions.append(event)
+    def _answer(
+        self, number: int, who: str, because: str | None, values: dict[str, Any] | None
+    ) -> tuple[bool, str]:
+        taken = self._answers.take(number, who, because, values)
+        if isinstance(taken, str):
+            return False, taken
+        self._taken[number] = taken
+        self._version += 1
+        self._review_proposal()
+        self._asked.notify_all()
+        return True, ""
+
+    def _decide(self, event: OperatorDecided) -> tuple[bool, str]:
+        why = why_not_decided(event, self._snapshot)
+        if why is not None:
+            return False, why
+        self._decisions.append(event)
         self._ring()
         return True, "handed over; journal and snapshot show what it did"
+
+    def _propose(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+        now_s = self._clock_s()
+        if now_s - self._last_proposal_s < PROPOSE_EVERY_S:
+            return False, f"at most one proposal in {PROPOSE_EVERY_S:g} s"
+        words = {**words, "because": words.get("because", "")[:LONGEST_REASON]}
+        taken = self._proposals.propose(client.who, words, self._snapshot, self._answers.asked)
+        if isinstance(taken, str):
+            return False, taken
+        self._proposer, self._last_proposal_s = client, now_s
+        self._note_proposal(proposal_words(taken))
+        return True, "a person must confirm it; the news tell what became of it"
+
+    def _settle(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+        """Confirmed, it is the confirming person's own answer or decision; refused like one, it lapses."""
+        outcome = {"confirm": "confirmed", "decline": "declined", "withdraw": "withdrawn"}[
+            words["do"].removesuffix("_proposal")
+        ]
+        because = words.get("because", "")[:LONGEST_REASON]
+        if outcome == "declined" and not because.strip():
+            return False, "say why not: because"
+        settled = self._proposals.settle(words["number"], outcome, client.who, because)
+        if isinstance(settled, str):
+            return False, settled
+        self._proposer = None
+        self._note_settled(settled)
+        if outcome != "confirmed":
+            return True, ""
+        proposal = settled.proposal
+        if proposal.kind == ANSWER:
+            return self._answer(proposal.command, client.who, None, None)
+        return self._decide(proposal.decision(client.who))
+
+    def _review_proposal(self) -> None:
+        settled = self._proposals.review(self._snapshot, self._answers.asked)
+        if settled is not None:
+            self._proposer = None
+            self._note_settled(settled)
+
+    def _note_settled(self, settled: Settled) -> None:
+        self._note_proposal(settled_words(settled))
+
+    def _note_proposal(self, words: dict[str, Any]) -> None:
+        self._notes.append(("proposal", words))
+        self._version += 1
+        self._ring()
 
     # --- saying -------------------------------------------------------------------------------------------------
 
@@ -375,6 +447,7 @@ class Door:
             return
         with self._lock:
             snapshot, asked, version = self._snapshot, self._answers.asked, self._version
+            proposal, settled = self._proposals.open, self._proposals.last
             records = []
             if client.since is not None and self._records:
                 first = max(0, client.since + 1 - self._records[0].number)
@@ -385,6 +458,8 @@ class Door:
             words = {
                 "snapshot": snapshot_words(snapshot),
                 "ask": question_words(asked),
+                "proposal": None if proposal is None else proposal_words(proposal),
+                "settled": None if settled is None else settled_words(settled),
                 "devices": device_words(rig, applicator, self._peak_force_mn),
                 "stopped": have_stopped,
                 "version": VERSION,
@@ -433,7 +508,7 @@ class Door:
             if now_s - self._last_knock_s < KNOCK_EVERY_S:
                 return
             more = f" (and {self._unsaid - 1} others before it)" if self._unsaid > 1 else ""
-            self._knocks.append(f"{client.who or 'somebody'}: {why}{more}")
+            self._notes.append(("knock", {"says": f"{client.who or 'somebody'}: {why}{more}"}))
             self._last_knock_s, self._unsaid = now_s, 0
         self._ring()
 
@@ -442,6 +517,15 @@ class Door:
             self._clients.remove(client)
             self._selector.unregister(client.link)
             client.link.close()
+        if client is self._proposer:  # nobody waits for it any more
+            with self._asked:
+                if self._proposals.open is not None:
+                    settled = self._proposals.settle(
+                        self._proposals.open.number, "withdrawn", client.who, "its link was closed"
+                    )
+                    assert isinstance(settled, Settled)
+                    self._note_settled(settled)
+                self._proposer = None
 
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):

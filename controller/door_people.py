@@ -54,9 +54,9 @@ def rest(door: Door, held: Held) -> bool | OperatorDecided:
 
 
 def stop_or_note(door: Door, journal: Journal, now_ns: Callable[[], int]) -> str | None:
-    """For the session's ``stop_pressed``: the stop first; only then refused knocks go into the journal."""
+    """For the session's ``stop_pressed``: the stop first; only then the door's notes go into the journal."""
     who = door.stop_pressed()
     if who is None:
-        for knock in door.knocks():
-            journal.append(now_ns(), "knock", {"says": knock})
+        for kind, body in door.notes():
+            journal.append(now_ns(), kind, body)
     return who

@@ -12,6 +12,7 @@ from controller.commands import AskOperator
 from controller.decisions import KINDS, incomplete
 from controller.events import OperatorDecided
 from controller.journal import Record
+from controller.proposal import Proposal, Settled
 from controller.snapshot import NeedleStatus, Snapshot
 from drivers.applicator_language import ApplicatorState
 from drivers.rig_language import RigState
@@ -101,6 +102,20 @@ def question_words(command: AskOperator | None) -> dict[str, Any] | None:
     return {field.name: getattr(command, field.name) for field in fields(command)}
 
 
+def proposal_words(proposal: Proposal) -> dict[str, Any]:
+    """A proposal that waits to be confirmed; what it is not about is left out."""
+    words = {field.name: getattr(proposal, field.name) for field in fields(proposal)}
+    place = words.pop("place_mm")
+    kept = {name: value for name, value in words.items() if value not in (None, 0, "")}
+    return kept if place is None else {**kept, "place_mm": list(place)}
+
+
+def settled_words(settled: Settled) -> dict[str, Any]:
+    """What became of a proposal."""
+    words = {"number": settled.proposal.number, "settled": settled.outcome, "kind": settled.proposal.kind}
+    return {**words, "by": settled.by, "because": settled.because}
+
+
 def record_words(record: Record) -> dict[str, Any]:
     """A record of the journal, whole."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
@@ -126,6 +141,7 @@ def request_of(line: bytes) -> dict[str, Any]:
         if name in words and (not isinstance(words[name], kind) or isinstance(words[name], bool)):
             raise NotUnderstoodError(f'"{name}" is not a {"text" if kind is str else "whole number"}')
     _check_values(words.get("values", {}))
+    _check_place(words.get("place_mm"))
     if not isinstance(words.get("id"), int | str | None):
         raise NotUnderstoodError('"id" is neither a text nor a whole number')
     return words
@@ -141,6 +157,16 @@ def _check_values(values: Any) -> None:
             raise NotUnderstoodError('"values" holds a text "batch" and a number "measured_mci", no more')
         if not isinstance(value, str) and not math.isfinite(value):
             raise NotUnderstoodError('"measured_mci" is not a finite number')
+
+
+def _check_place(place: Any) -> None:
+    if place is None:
+        return
+    is_point = isinstance(place, list) and len(place) == 3
+    if not is_point or not all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in place
+    ):
+        raise NotUnderstoodError('"place_mm" is not three finite numbers')
 
 
 def why_not_decided(event: OperatorDecided, snapshot: Snapshot | None) -> str | None:

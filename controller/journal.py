@@ -18,7 +18,7 @@ from typing import Any, Literal
 from planning.refusal import AskedWrongly
 
 SCHEMA_VERSION = 1
-Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock"]
+Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock", "proposal"]
 _FIRST = "0" * 64
 
 

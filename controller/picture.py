@@ -30,6 +30,7 @@ def picture(
                 deviation=story.deviation,
                 seeds_delivered=story.seeds_delivered,
                 seeds_planned=len(story.seeds),
+                tip_mm=story.plan.tip_mm,
             )
             for story in known.needles.values()
         ),
@@ -43,4 +44,5 @@ def picture(
         message=known.held_because or known.message,
         rests_in=known.held_in if state in ("HELD", "PAUSED") else "",
         may_decide=possible(known, state),
+        tolerance_mm=known.settings.tolerance_mm,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imaging.deviation import Deviation
+from planning.plan import Point
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class NeedleStatus:
             reference needle not yet there, at its reference depth); None before.
         deviation: of the tip in the latest scan; None before.
         seeds_delivered, seeds_planned: counts.
+        tip_mm: planned tip, patient frame.
     """
 
     name: str
@@ -31,6 +33,7 @@ class NeedleStatus:
     deviation: Deviation | None
     seeds_delivered: int
     seeds_planned: int
+    tip_mm: Point | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Snapshot:
         message: the last thing that happened, in words.
         rests_in: held or paused, the state in which it rests and to which it goes back; else empty.
         may_decide: kinds of ``OperatorDecided`` that a person may decide now (``decisions.KINDS``).
+        tolerance_mm: largest accepted deviation of a tip.
     """
 
     state: str
@@ -65,3 +69,4 @@ class Snapshot:
     message: str
     rests_in: str = ""
     may_decide: tuple[str, ...] = ()
+    tolerance_mm: float = 2.0

@@ -159,7 +159,7 @@ def test_a_knock_that_is_not_right_is_refused_told_and_noted(door: Door, line: b
     assert why in said[-1]["refused"]
     rung(door)
     assert door.stop_pressed() is None
-    assert why in door.knocks()[0]
+    assert why in door.notes()[0][1]["says"]
 
 
 def test_a_flood_of_knocks_is_one_record(door: Door, tmp_path: Path) -> None:
