@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller import ruling
 from controller.commands import AskOperator
 from controller.events import OperatorConfirmed, OperatorDeclined
 
@@ -41,7 +42,11 @@ class Answers:
             if self.asked is None:
                 return f"command {number} is not asked about; nothing is"
             return f"command {number} is not asked about; command {self.asked.number} is: {self.asked.text}"
-        if values and self.asked.item != "seeds":
+        if self.asked.task == ruling.TASK and declined_because is None:
+            problem = ruling.why_not(self.asked, values or {})
+            if problem is not None:
+                return f"command {number}: {problem}"
+        elif values and self.asked.item != "seeds":
             return f"command {number} asks for no values: {self.asked.text}"
         self.asked, self._last = None, (number, who)
         if declined_because is None:

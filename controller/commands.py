@@ -42,6 +42,8 @@ class AskOperator(Command):
             is better by the plan's goals.
         place_mm: by hand: where guide (x, y) and tip (z) shall stand, rig frame.
         z_mm: by hand: how far the needle shall be drawn back.
+        choices: of ``judge_needles``: what may be said of each needle, and of the CT (``ruling``).
+        proposals_mm: of ``judge_needles``: needle -> how the controller would move the tip, rig frame.
     """
 
     task: str
@@ -54,6 +56,8 @@ class AskOperator(Command):
     is_better: bool | None = None
     place_mm: tuple[float, float, float] | None = None
     z_mm: float | None = None
+    choices: dict[str, list[str]] | None = None
+    proposals_mm: dict[str, list[float]] | None = None
 
     def to_hands(self) -> dict[str, Any]:
         """What simulated hands are asked to do (``simulator/DEVICES.md``)."""

@@ -22,7 +22,7 @@ LONGEST_LINE = 4096
 LONGEST_NAME = 40
 LONGEST_REASON = 300
 VALUES: dict[str, type | tuple[type, ...]] = {"batch": str, "measured_mci": (int, float)}
-"""What an answer to the time-out's question about the seeds may carry."""
+"""What an answer to the time-out's question about the seeds may carry; one about needles carries a word for each."""
 
 
 _FIELDS = {
@@ -152,6 +152,10 @@ def _check_values(values: Any) -> None:
     if not isinstance(values, dict):
         raise NotUnderstoodError('"values" is not an object')
     for name, value in values.items():
+        if name not in VALUES and isinstance(value, str) and len(name) <= LONGEST_NAME:
+            if len(value) > LONGEST_REASON:
+                raise NotUnderstoodError(f'"values": what is said of {name} is too long')
+            continue  # of a needle; whether it was asked about, the question knows
         is_right = isinstance(value, VALUES.get(name, ())) and not isinstance(value, bool)
         if not is_right or (isinstance(value, str) and len(value) > LONGEST_REASON):
             raise NotUnderstoodError('"values" holds a text "batch" and a number "measured_mci", no more')

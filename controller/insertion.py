@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from controller import agenda
 from controller.commands import Command
 from controller.guidance import aim_rig_mm
 from controller.knowledge import Knowledge, NeedleStory
+from planning.frame import Floats
 
 
 def insert_fresh(known: Knowledge, story: NeedleStory) -> list[Command]:
@@ -34,12 +37,35 @@ def insert_all(known: Knowledge) -> list[Command]:
 
 def correct(known: Knowledge, story: NeedleStory) -> list[Command]:
     """Depth alone by depth; a lateral error by another path."""
-    pose = known.pose
-    found = story.deviation
+    aim = corrected_aim_mm(known, story)
+    return _aim_at(known, story, aim, is_depth_only=_is_depth_only(known, story))
+
+
+def corrected_aim_mm(known: Knowledge, story: NeedleStory) -> Floats:
+    """Where the next aim of a needle that was measured off target would be, ``(3,)``, rig frame."""
+    found, pose = story.deviation, known.pose
     assert found is not None
     assert story.aim_rig_mm is not None
-    aim = aim_rig_mm(pose, story.target_mm, story.offsets_rig_mm(pose))
-    if found.lateral_mm + found.sigma_mm <= known.settings.tolerance_mm:
-        wanted = float(story.aim_rig_mm[2]) - found.depth_mm
-        return agenda.change_depth(known, story, round(wanted, 3))
-    return agenda.aim_again(known, story, aim, pose)
+    if _is_depth_only(known, story):
+        x, y, z = (float(v) for v in story.aim_rig_mm)
+        return np.array([x, y, round(z - found.depth_mm, 3)])
+    return aim_rig_mm(pose, story.target_mm, story.offsets_rig_mm(pose))
+
+
+def move_tip(known: Knowledge, story: NeedleStory, way_mm: Floats) -> list[Command]:
+    """As a person wants it moved, ``(3,)`` in the rig's frame: along the needle alone, or out and in again."""
+    assert story.aim_rig_mm is not None
+    aim = np.round(story.aim_rig_mm + way_mm, 3) + 0.0
+    return _aim_at(known, story, aim, is_depth_only=not np.any(way_mm[:2]))
+
+
+def _is_depth_only(known: Knowledge, story: NeedleStory) -> bool:
+    found = story.deviation
+    assert found is not None
+    return found.lateral_mm + found.sigma_mm <= known.settings.tolerance_mm
+
+
+def _aim_at(known: Knowledge, story: NeedleStory, aim: Floats, *, is_depth_only: bool) -> list[Command]:
+    if is_depth_only:
+        return agenda.change_depth(known, story, float(aim[2]))
+    return agenda.aim_again(known, story, aim, known.pose)

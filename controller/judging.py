@@ -64,9 +64,9 @@ def _judge_needles(known: Knowledge, command: RequestScan, findings: RescanFindi
             tolerance_mm=known.settings.tolerance_mm,
         )
         story.first_deviation = story.first_deviation or story.deviation
-        stood_still = story.verified is not None and story.verified >= story.moved
-        story.verified = command.motion if _is_accepted(known, story, stood_still) else None
-        story.off_target = story.verified is None
+        story.off_target = not _is_accepted(known, story, story.is_accepted)
+        story.seen = command.motion
+        story.verified = None if story.off_target or known.settings.person_judges else command.motion
     landings = [story.landings[-1] for story in known.inserted if story.landings]
     if command.kind == "reference" and landings:
         known.rig = estimate_rig(known.plan.planned_patient_from_rig(), landings)
@@ -78,7 +78,7 @@ def _judge_needles(known: Knowledge, command: RequestScan, findings: RescanFindi
             tuple((s.plan.name, s.deviation) for s in seen if s.deviation is not None),
             {s.plan.name: rounded_point(found[s.plan.name].tip_mm) for s in seen},
             {s.plan.name: rounded_point(found[s.plan.name].direction) for s in seen},
-            tuple(s.plan.name for s in known.off_target),
+            () if known.settings.person_judges else tuple(s.plan.name for s in known.off_target),
         )
     )
 

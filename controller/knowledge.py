@@ -32,6 +32,8 @@ class ProcedureSettings:
         assay_tolerance_pct: largest accepted difference of a batch's measured mean activity from the planned (assumed).
         same_path_mm: aims closer than this share a path, so that its error is expected again (assumed).
         rig_by_hand, applicator_by_hand: the device is absent from the beginning; people do its part.
+        person_judges: after each CT of needles a person rules about every one (``ruling``); nothing is corrected and
+            no seed given before.
     """
 
     tolerance_mm: float = 2.0
@@ -45,6 +47,7 @@ class ProcedureSettings:
     assay_tolerance_pct: float = 5.0
     rig_by_hand: bool = False
     applicator_by_hand: bool = False
+    person_judges: bool = False
 
 
 @dataclass
@@ -56,6 +59,7 @@ class NeedleStory:
         aim_rig_mm: where the rig was last commanded to put the tip; None before.
         moved: value of the motion counter at the last time the needle was held or moved by the rig.
         verified: motion counter of the scan that showed the tip within tolerance; None when not (any more).
+        seen: motion counter of the last scan that showed the tip; None before.
         landings: where the tip was found, one per insertion on (about) the present path, newest last.
         is_new_path: withdrawn and aimed again since the last landing.
         off_target: the last judged scan asks for a correction.
@@ -70,6 +74,7 @@ class NeedleStory:
     aim_rig_mm: Floats | None = None
     moved: int = 0
     verified: int | None = None
+    seen: int | None = None
     attempt: int = 0
     landings: list[Landing] = field(default_factory=list)
     is_new_path: bool = True
@@ -93,9 +98,14 @@ class NeedleStory:
         return self.plan.seeds if self.adapted is None else self.adapted
 
     @property
+    def is_accepted(self) -> bool:
+        """Accepted in a scan newer than its last motion, at whatever depth it shall have now."""
+        return self.verified is not None and self.verified >= self.moved
+
+    @property
     def is_verified(self) -> bool:
         """Seen within tolerance in a scan newer than its last motion, at full depth."""
-        return self.state == "in place" and self.verified is not None and self.verified >= self.moved
+        return self.state == "in place" and self.is_accepted
 
     def land(self, landing: Landing, same_path_mm: float) -> None:
         """Keep where the tip was found; forget what was learnt on other paths."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from transitions import Machine, State
 
-from controller import adapting, agenda, expectation, insertion, protocol, resumption, time_out
+from controller import adapting, agenda, expectation, insertion, protocol, resumption, ruling, time_out
 from controller.commands import AskOperator, Command, DropSeed, EvaluateNeedles, RequestScan
 from controller.decisions import decide
 from controller.events import (
@@ -175,6 +175,12 @@ class Procedure:
             case OperatorConfirmed() | OperatorDeclined() if _is_about_adapting(answered):
                 adapting.settle(self.known, event)
                 return self._next()
+            case OperatorConfirmed() if isinstance(answered, AskOperator) and answered.task == ruling.TASK:
+                problem, commands = ruling.take_in(self.known, answered, event)
+                if problem is not None:
+                    return self._fire("fault_seen", f"the word of {event.who} can't count: {problem}")
+                self._agenda.extend(commands)
+                return self._next()
             case NeedlesEvaluated() if isinstance(answered, EvaluateNeedles):
                 self._agenda.extend(adapting.take_in(self.known, event))
                 return self._next()
@@ -310,6 +316,8 @@ class Procedure:
                         continue
                     story.state = "at reference depth"
                     self._agenda.extend(insertion.insert_fresh(known, story))
+            case "CORRECTING_REFERENCE_NEEDLES" | "CORRECTING_NEEDLES" if known.settings.person_judges:
+                self._agenda.append(ruling.question(known))
             case "CORRECTING_REFERENCE_NEEDLES" | "CORRECTING_NEEDLES":
                 for story in known.off_target:
                     self._agenda.extend(insertion.correct(known, story))

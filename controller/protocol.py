@@ -105,6 +105,17 @@ def attempts_remain(known: Knowledge) -> bool:
     return all(story.attempt < story.attempts_allowed(known.settings) for story in known.off_target)
 
 
+def a_person_judges(known: Knowledge) -> bool:
+    """A person rules about every needle after each CT."""
+    return known.settings.person_judges
+
+
+def a_person_has_accepted_every_needle(known: Knowledge) -> bool:
+    """Each that stands in the patient, as the newest CT shows it, and asks for no other CT."""
+    accepted = all(story.is_accepted for story in known.inserted)
+    return known.settings.person_judges and accepted and not known.scan_wished
+
+
 def _held_in(state: str) -> Guard:
     def guard(known: Knowledge) -> bool:
         return known.held_in == state
@@ -135,19 +146,27 @@ TABLE: tuple[Row, ...] = (
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable, scan_may_be_repeated),
         "AWAITING_REFERENCE_SCAN", "scan again"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, a_person_judges),
+        "CORRECTING_REFERENCE_NEEDLES", "a person rules about each needle"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, every_tip_is_on_target),
         "INSERTING_SEED_NEEDLES", "within 2 mm: the rig's pose is known"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, attempts_remain),
         "CORRECTING_REFERENCE_NEEDLES", "beyond 2 mm, or can't tell"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (), "HELD", "no pose explains the needles, or attempts used up"),
+    Row("work_done", ("CORRECTING_REFERENCE_NEEDLES",), (a_person_has_accepted_every_needle,),
+        "INSERTING_SEED_NEEDLES", "by a person's word: the rig's pose is known"),
     Row("work_done", ("CORRECTING_REFERENCE_NEEDLES",), (), "AWAITING_REFERENCE_SCAN", "look again"),
     Row("work_done", ("INSERTING_SEED_NEEDLES",), (), "AWAITING_NEEDLE_SCAN", ""),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (scan_is_unusable, scan_may_be_repeated),
         "AWAITING_NEEDLE_SCAN", "scan again"),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (scan_is_unusable,), "HELD", "a person must look"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (a_person_judges,), "CORRECTING_NEEDLES",
+        "a person rules about each needle"),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (every_tip_is_on_target,), "DELIVERING_SEEDS", "every tip within 2 mm"),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (attempts_remain,), "CORRECTING_NEEDLES", "beyond 2 mm, or can't tell"),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (), "HELD", "attempts used up"),
+    Row("work_done", ("CORRECTING_NEEDLES",), (a_person_has_accepted_every_needle,), "DELIVERING_SEEDS",
+        "by a person's word"),
     Row("work_done", ("CORRECTING_NEEDLES",), (), "AWAITING_NEEDLE_SCAN", "look again"),
     Row("work_done", ("DELIVERING_SEEDS",), (), "AWAITING_SEED_SCAN", "all seeds counted"),
     Row("scan_judged", ("AWAITING_SEED_SCAN",), (scan_is_unusable, scan_may_be_repeated),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controller import agenda
+from controller import agenda, ruling
 from controller.commands import (
     RIG_COMMANDS,
     AskOperator,
@@ -61,6 +61,7 @@ def agenda_after(
         return [command for command in (interrupted, *agenda_left) if command is not None]
     left = [*([] if interrupted is None else [interrupted]), *agenda_left]
     left = [command for command in left if not _is_of_an_earlier_resumption(command)]
+    left = [ruling.question(known) if _is_about_needles(command) else command for command in left]
     if state == "CHECKING_DEVICES":
         known.rig_homed = known.stylet_homed = known.retraction_homed = False
         return [*front[:1], *agenda.device_check()] if event.latch != "NONE" else agenda.device_check()
@@ -139,6 +140,11 @@ def _latch_cleared(known: Knowledge, event: ProcedureResumed) -> list[Command]:
 def _is_of_an_earlier_resumption(command: Command) -> bool:
     is_ask = isinstance(command, AskOperator) and command.task == "free_grip"
     return is_ask or isinstance(command, ClearLatch | HomeRig)
+
+
+def _is_about_needles(command: Command) -> bool:
+    """A person's word about the needles: what may be said may have changed while it was held."""
+    return isinstance(command, AskOperator) and command.task == ruling.TASK
 
 
 def _needle_of(command: Command) -> str | None:

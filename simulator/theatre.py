@@ -64,6 +64,8 @@ class Theatre:
         match request["do"]:
             case "confirm_time_out" | "confirm_resume" | "free_grip" | "guide_needle":
                 return None
+            case "adapt_plan" | "judge_needles":
+                return None  # decisions: there is nothing to be done by hand
             case "lay_patient":
                 self._lay(str(request["case"]), request["patient_from_rig"])
             case "take_out_needle":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -70,6 +71,12 @@ def set_known(known: Knowledge, case: str) -> None:
             known.seeds_seen = 3
         case "more seeds are seen and accounted for":
             known.seeds_seen = known.seeds_accepted = 3
+        case "a person judges":
+            first.state = "in place"
+            known.settings = replace(known.settings, person_judges=True)
+        case "a person has accepted":
+            first.state, first.verified = "in place", 0
+            known.settings = replace(known.settings, person_judges=True)
         case "rig fits badly":
             known.rig = RigEstimate(RigidTransform.identity(), 9.0, False)
 
@@ -108,7 +115,30 @@ def test_a_scan_that_is_not_all_well(state: str, case: str, destination: str) ->
     assert protocol.expected_destination(state, "scan_judged", known) == destination
 
 
+@pytest.mark.parametrize(
+    ("state", "trigger", "case", "destination"),
+    [
+        ("AWAITING_REFERENCE_SCAN", "scan_judged", "a person judges", "CORRECTING_REFERENCE_NEEDLES"),
+        ("AWAITING_REFERENCE_SCAN", "scan_judged", "a person has accepted", "CORRECTING_REFERENCE_NEEDLES"),
+        ("AWAITING_NEEDLE_SCAN", "scan_judged", "a person judges", "CORRECTING_NEEDLES"),
+        ("AWAITING_NEEDLE_SCAN", "scan_judged", "a person has accepted", "CORRECTING_NEEDLES"),
+        ("CORRECTING_REFERENCE_NEEDLES", "work_done", "a person judges", "AWAITING_REFERENCE_SCAN"),
+        ("CORRECTING_REFERENCE_NEEDLES", "work_done", "a person has accepted", "INSERTING_SEED_NEEDLES"),
+        ("CORRECTING_NEEDLES", "work_done", "a person judges", "AWAITING_NEEDLE_SCAN"),
+        ("CORRECTING_NEEDLES", "work_done", "a person has accepted", "DELIVERING_SEEDS"),
+    ],
+)
+def test_where_a_person_judges_nothing_goes_on_without_that_word(
+    state: str, trigger: str, case: str, destination: str
+) -> None:
+    known = Knowledge.of(PLAN, ProcedureSettings())
+    set_known(known, case)
+    assert protocol.expected_destination(state, trigger, known) == destination
+
+
 CASES = (
+    "a person judges",
+    "a person has accepted",
     "all well",
     "off target",
     "off target, attempts used up",
