@@ -224,6 +224,10 @@ class Patient:
         """Where the tip truly is: ``(3,)``, patient frame."""
         return self._point_and_direction(self._standing(needle), 0.0)[0]
 
+    def true_direction(self, needle: str) -> Floats:
+        """``(3,)`` unit vector of the needle at its tip, towards it, patient frame."""
+        return self._point_and_direction(self._standing(needle), 0.0)[1]
+
     def true_shaft_patient_mm(self, needle: str) -> Floats:
         """``(n, 3)`` from tip to hub, patient frame: the arc in tissue, straight outside, 200 mm in all."""
         now = self._standing(needle)

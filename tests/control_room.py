@@ -1,64 +1,134 @@
-"""The control part alone, fast: one procedure by hand under chance, kills included, and the laws that hold in each.
+"""The control part under chance, kills included, and the laws that hold in each procedure.
 
-Real procedure, interlocks, journal, replay and recovery; people stand in for both devices, so no bytes cross a wire
-(``fault_room`` plays those). They refuse, aren't sure of a seed, hand in a stranger's CT or one that hides a needle;
-the controller is killed. People then decide as people would: where the seed is, more attempts, at last to give up.
+``simulator.rehearsal.control_part`` plays it: real procedure, interlocks, journal, replay and recovery, no bytes
+(``fault_room`` plays those). People refuse, aren't sure of a seed, hand in a stranger's CT or one that hides a needle;
+the controller is killed at journal writes. People then decide as people would: where the seed is, more attempts, at
+last to give up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from controller.advice import what_to_do
 from controller.commands import AskOperator, RequestScan
-from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
-from controller.journal import verify
-from controller.knowledge import ProcedureSettings
+from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined, ScanAnalysed, ScanUnusable
+from controller.journal import Journal, verify
 from controller.procedure import Procedure
 from controller.replay import replay
+from imaging.rescan import RescanFindings
+from planning.frame import RigidTransform
 from planning.plan import Plan
-from tests.held_room import go_on
-from tests.killed_room import KilledRoom, play
+from simulator.rehearsal.control_part import ControlPart
+from simulator.rehearsal.people import AutomaticOperator
+from simulator.rehearsal.plain_tissue import PlainTissue
+from simulator.rehearsal.truthful_scanner import TruthfulScanner
+from tests.killed_room import Killed, KilledJournal, Killing
 
+SETUP_MM, OWN_MM = 2.0, 0.8
 TOLERANCE_MM, UNSURE_MM = 2.0, 0.8
 MOST_HOLDS = 12
 LAST_POINT = 320
 """Of an undisturbed procedure of four seeds: two a record."""
 
 
-class ControlRoom(KilledRoom):
-    """People and CTs that do wrong by chance; ``rate``: of each answer and each CT."""
+class ErringPeople(AutomaticOperator):
+    """They say no by chance; ``rate``: of each answer."""
 
-    def __init__(self, plan: Plan, seed: int, rate: float) -> None:
-        settings = ProcedureSettings(rig_by_hand=True, applicator_by_hand=True)
-        super().__init__(plan, seed=seed, setup_mm=2.0, own_mm=0.8, settings=settings)
-        self.chance = np.random.default_rng([seed, 77])
-        self.rate = rate
+    def __init__(self, people: AutomaticOperator, chance: np.random.Generator, rate: float) -> None:
+        self._people, self._chance, self._rate = people, chance, rate
         self.happened: list[str] = []
-        self.change_findings = self._spoil
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
-        if command.task != "confirm_resume" and self.chance.random() < self.rate:
+        if command.task != "confirm_resume" and self._chance.random() < self._rate:
             self.happened.append(command.task)
             return OperatorDeclined(command.number, self.name, "not so"), 1_000_000_000
-        return super().answer(command)
+        return self._people.answer(command)
 
-    def _spoil(self, _command: RequestScan, values: dict[str, Any]) -> None:
-        if self.chance.random() >= 3 * self.rate:
-            return
+
+class ErringScanner(TruthfulScanner):
+    """CTs that are somebody else's, hide something or match nothing, by chance; ``rate``: of each CT."""
+
+    chance: np.random.Generator
+    rate: float
+    happened: list[str]
+
+    def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
+        event, took_ns = super().scan(command, procedure)
+        assert isinstance(event, ScanAnalysed)
+        if self.chance.random() < self.rate:
+            event = replace(event, findings=self._spoilt(event.findings))
+        return event, took_ns
+
+    def _spoilt(self, found: RescanFindings) -> RescanFindings:
         what = str(self.chance.choice(["stranger", "hidden", "unmatched"]))
         self.happened.append(what)
-        if what == "stranger":
-            values["identity"] = replace(values["identity"], patient_id="SOMEBODY-ELSE")
-        elif what == "hidden":
-            values["needles"] = values["needles"][1:]
-            values["seeds"] = values["seeds"][1:]
-        else:
-            values.update(registered=False, problem="too little in common")
+        match what:
+            case "stranger":
+                return replace(found, identity=replace(found.identity, patient_id="SOMEBODY-ELSE"))
+            case "hidden":
+                return replace(found, needles=found.needles[1:], seeds=found.seeds[1:])
+        return replace(found, registered=False, problem="too little in common")
+
+
+class ControlRoom:
+    """One procedure's people, scanner and tissue, and where its journal lies."""
+
+    def __init__(self, plan: Plan, folder: Path, seed: int, rate: float) -> None:
+        random = np.random.default_rng(seed)
+        shift = random.normal(size=3)
+        error = RigidTransform.from_rotation_vector(
+            random.normal(0, 0.5, 3), SETUP_MM * shift / np.linalg.norm(shift)
+        )
+        pose = plan.planned_patient_from_rig() @ error
+        self.tissue = PlainTissue(pose, OWN_MM, 0.8, int(random.integers(1 << 30)))
+        self.plan, self.path = plan, folder / "journal.sqlite"
+        self.part = ControlPart(plan, self.tissue, seed=seed)
+        self.chance = np.random.default_rng([seed, 77])
+        assert isinstance(self.part.operator, AutomaticOperator)
+        people = ErringPeople(self.part.operator, self.chance, rate)
+        scanner = ErringScanner(plan, self.tissue, random)
+        scanner.chance, scanner.rate, scanner.happened = self.chance, 3 * rate, people.happened
+        self.part.operator, self.part.scanner = people, scanner
+        self.happened, self.who = people.happened, people.name
+
+    def play(self, kills: list[int]) -> tuple[Procedure, int]:
+        """Killed at these points of its journal, each after the last start; how often it was."""
+        for killed, at in enumerate((*kills, None)):
+            killing = Killing(at)
+            try:
+                return self._start(killing), killed
+            except Killed:
+                if killing.passed == 1:  # before its first record
+                    for left in self.path.parent.glob("journal.sqlite*"):
+                        left.unlink()
+        raise AssertionError("not reached")
+
+    def _start(self, killing: Killing) -> Procedure:
+        if not self.path.exists():
+            journal = KilledJournal(self.path)
+            journal.killing = killing
+            return self.part.play(journal)
+        replayed = replay(self.path, self.plan)
+        if not replayed.procedure.is_over:
+            continued = KilledJournal.continued(self.path)
+            assert isinstance(continued, KilledJournal)
+            continued.killing = killing
+            self.part.take_up(replayed, continued, 2_000_000_000)
+        return replayed.procedure
+
+    def go_on(self, decisions: list[OperatorDecided]) -> Procedure:
+        """What people decided, then journal and people compared and (if they agree) taken back and played on."""
+        replayed = replay(self.path, self.plan)
+        journal = Journal.continued(self.path)
+        for decision in decisions:
+            journal.append(self.part.now_ns, "event", decision.to_json())
+            replayed.procedure.handle(decision)
+        self.part.take_up(replayed, journal, 120_000_000_000)
+        return replayed.procedure
 
 
 @dataclass
@@ -74,43 +144,38 @@ class Controlled:
 
 def control(plan: Plan, seed: int, folder: Path, rate: float = 0.01, *, kills: bool = True) -> Controlled:
     """Play one procedure to its end in ``folder``."""
-    room = ControlRoom(plan, seed, rate)
+    room = ControlRoom(plan, folder, seed, rate)
     at = [int(it) for it in room.chance.integers(1, LAST_POINT, size=int(room.chance.integers(0, 3)))]
-    outcome = play(room, folder, at if kills else [])
-    procedure = replay(folder / "journal.sqlite", plan).procedure
+    procedure, killed = room.play(at if kills else [])
     holds = 0
     while not procedure.is_ended and holds < MOST_HOLDS:
         holds += 1
-        decisions = _decided(room, procedure, is_last=holds > MOST_HOLDS // 2)
-        procedure, _ = go_on(room, folder, decisions)
-    wrong = _laws(room, procedure, folder)
-    return Controlled(procedure.state, holds, len(outcome.where), room.happened, wrong)
+        procedure = room.go_on(_decided(room, procedure, is_last=holds > MOST_HOLDS // 2))
+    return Controlled(procedure.state, holds, killed, room.happened, _laws(room, procedure))
 
 
 def _decided(room: ControlRoom, procedure: Procedure, *, is_last: bool) -> list[OperatorDecided]:
     """What people say to a hold: first what is asked of them, at last that they give up."""
-    known = procedure.known
+    known, who = procedure.known, room.who
     if not procedure.is_held:
         return []
     decisions = []
     if known.doubt is not None and not known.doubt.where:
-        pushed = known.doubt.stroke in room.theatre._pushed_by_hand
+        pushed = known.doubt.stroke in room.part.theatre._pushed_by_hand
         where = "patient" if pushed else "cartridge"
-        decisions.append(OperatorDecided("seed_is", room.name, "counted, and seen", where=where))
+        decisions.append(OperatorDecided("seed_is", who, "counted, and seen", where=where))
     if known.held_in == "AWAITING_SEED_SCAN" and known.seeds_seen > known.implanted:
-        decisions.append(
-            OperatorDecided("accept_seed_count", room.name, "told apart", count=known.seeds_seen)
-        )
+        decisions.append(OperatorDecided("accept_seed_count", who, "told apart", count=known.seeds_seen))
     decisions += [
-        OperatorDecided("grant_attempts", room.name, "again", needle=story.plan.name, count=2)
+        OperatorDecided("grant_attempts", who, "again", needle=story.plan.name, count=2)
         for story in known.off_target
     ]
-    return decisions + ([OperatorDecided("abort", room.name, "given up")] if is_last else [])
+    return decisions + ([OperatorDecided("abort", who, "given up")] if is_last else [])
 
 
-def _laws(room: ControlRoom, procedure: Procedure, folder: Path) -> list[str]:
+def _laws(room: ControlRoom, procedure: Procedure) -> list[str]:
     known, wrong = procedure.known, []
-    dropped = room.template.seeds_dropped
+    dropped = room.part.template.seeds_dropped
     planned = {needle.name: len(needle.seeds) for needle in room.plan.needles}
     if not procedure.is_ended:
         wrong.append(f"no end: {procedure.state} ({known.held_because})")
@@ -122,10 +187,12 @@ def _laws(room: ControlRoom, procedure: Procedure, folder: Path) -> list[str]:
         wrong.append(f"dropped {dropped}, planned {planned}")
     if procedure.state == "COMPLETED" and dropped != planned:
         wrong.append(f"completed with {dropped}, planned {planned}")
-    for needle, at in room.tissue.seeds:
-        places = [np.asarray(s.centre_mm) for n in room.plan.needles if n.name == needle for s in n.seeds]
-        away_mm = min(float(np.linalg.norm(place - at)) for place in places)
+    for seed in room.tissue.true_seeds:
+        places = [
+            np.asarray(s.centre_mm) for n in room.plan.needles if n.name == seed.needle for s in n.seeds
+        ]
+        away_mm = min(float(np.linalg.norm(place - seed.centre_mm)) for place in places)
         if away_mm > TOLERANCE_MM + UNSURE_MM:
-            wrong.append(f"a seed of needle {needle} lies {away_mm:.1f} mm from its place")
-    broken = verify(folder / "journal.sqlite")
+            wrong.append(f"a seed of needle {seed.needle} lies {away_mm:.1f} mm from its place")
+    broken = verify(room.path)
     return [*wrong, *([broken] if broken is not None else [])]

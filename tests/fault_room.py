@@ -29,8 +29,9 @@ from simulator.benchtop import Benchtop
 from simulator.faults import Fault
 from simulator.faults_director import Director, on_bench
 from simulator.rehearsal.faulty import FaultyOperator, FaultyScanner, told_by_journal
+from simulator.rehearsal.plain_tissue import SKIN_Z_MM
 from simulator.rehearsal.virtual_transport import VirtualTransport
-from tests.plain_room import SKIN_Z_MM, Room
+from tests.plain_room import Room
 
 TOLERANCE_MM = 2.0
 UNSURE_MM = 0.8
@@ -207,17 +208,18 @@ def _in_place(room: FaultRoom) -> list[str]:
     """No seed outside tolerance, measured in the tissue's truth (in the needle's order of delivery)."""
     wrong = []
     waiting = {needle.name: list(needle.seeds) for needle in room.plan.needles}
-    seeds = room.tissue.seeds
+    seeds = room.tissue.true_seeds
     if _doubt_is_told(room):
         seeds = seeds[
             : len(room.procedure.known.seeds_delivered)
         ]  # those of the last stroke are told as doubt
-    for needle, at in seeds:
+    for lying in seeds:
+        needle = lying.needle
         places = [np.asarray(seed.centre_mm) for seed in waiting[needle]]
         if not places:
             wrong.append(f"needle {needle} got a seed more than planned")
             continue
-        away = [float(np.linalg.norm(place - at)) for place in places]
+        away = [float(np.linalg.norm(place - lying.centre_mm)) for place in places]
         del waiting[needle][int(np.argmin(away))]
         if min(away) > TOLERANCE_MM + UNSURE_MM:
             wrong.append(f"a seed of needle {needle} lies {min(away):.1f} mm from its place")

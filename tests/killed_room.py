@@ -65,6 +65,12 @@ class KilledJournal(Journal):
         self.killing.point(f"after {what}")
         return record
 
+    def close(self) -> None:
+        if self.killing.is_dead:
+            self.die()
+        else:
+            super().close()
+
     def die(self) -> None:
         """As SIGKILL leaves it: no checkpoint, the log stays beside the file."""
         self._db.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.rig import RigDriver
-from imaging.rescan import RescanFindings, ScanIdentity, SeenNeedle, SeenSeed
+from imaging.rescan import RescanFindings
 from planning.frame import Floats, RigidTransform
 from planning.plan import Plan
 from simulator.applicator_board import ApplicatorIdentity
@@ -32,62 +33,10 @@ from simulator.applicator_mechanics import ApplicatorMechanics
 from simulator.grbl_firmware import GrblFirmware
 from simulator.nonvolatile import NonVolatile
 from simulator.physics import ImpossibleByHandError, Template
+from simulator.rehearsal.plain_tissue import PlainTissue
+from simulator.rehearsal.truthful_scanner import TruthfulScanner
 from simulator.rehearsal.virtual_transport import VirtualTransport
 from simulator.rig_mechanics import RigMechanics
-
-SKIN_Z_MM = 20.0
-
-
-class PlainTissue:
-    """Skin is a plane at rig z = 20 mm; every insertion is off by a shift that grows to full size at 80 mm.
-
-    Args:
-        repeats: share of the shift's variance that the same needle shows again at its next insertion.
-    """
-
-    def __init__(self, pose: RigidTransform, own_mm: float, repeats: float, seed: int) -> None:
-        self.pose = pose
-        self._own_mm, self._repeats = own_mm, repeats
-        self._random = np.random.default_rng(seed)
-        self._of_path: dict[str, Floats] = {}
-        self._shift: dict[str, Floats] = {}
-        self.at: dict[str, Floats] = {}
-        self._held: str | None = None
-        self.seeds: list[tuple[str, Floats]] = []
-
-    def insert(self, needle: str, x_mm: float, y_mm: float, tip_z_mm: float) -> None:
-        was_inside = needle in self.at and self.at[needle][2] > SKIN_Z_MM
-        if tip_z_mm > SKIN_Z_MM and not was_inside:
-            path = self._of_path.setdefault(needle, self._random.normal(size=3))
-            new = self._random.normal(size=3)
-            self._shift[needle] = self._own_mm * (
-                np.sqrt(self._repeats) * path + np.sqrt(1.0 - self._repeats) * new
-            )
-        self.at[needle] = np.array([x_mm, y_mm, tip_z_mm])
-        self._held = needle
-
-    def retract(self, needle: str, distance_mm: float) -> None:
-        self.at[needle][2] -= distance_mm
-
-    def release(self) -> None:
-        self._held = None
-
-    def grip(self, x_mm: float, y_mm: float) -> str | None:
-        for name, at in self.at.items():
-            if at[2] > SKIN_Z_MM and np.hypot(at[0] - x_mm, at[1] - y_mm) <= 1.0:
-                self._held = name
-                return name
-        return None
-
-    def tip_mm(self, needle: str) -> Floats:
-        """True tip, patient frame."""
-        at = self.at[needle]
-        grown = np.clip((at[2] - SKIN_Z_MM) / 60.0, 0.0, 1.2)
-        return self.pose.apply(at + grown * self._shift.get(needle, np.zeros(3)))
-
-    def drop_seed(self, needle: str) -> None:
-        ahead = self.pose.turn((0.0, 0.0, 2.25))
-        self.seeds.append((needle, self.tip_mm(needle) + ahead))
 
 
 class Room:
@@ -124,8 +73,7 @@ class Room:
         self.template = template
         self.is_automatic = True
         self.name = "test"
-        self._random = random
-        self._noise_mm, self._sigma_mm = noise_mm, sigma_mm
+        self.scanner = TruthfulScanner(plan, self.tissue, random, noise_mm=noise_mm, sigma_mm=sigma_mm)
         self.settings = settings or ProcedureSettings()
         self.before_answer: Callable[[AskOperator], None] = lambda _command: None
         self.change_findings: Callable[[RequestScan, dict[str, Any]], None] = lambda _command, _values: None
@@ -167,7 +115,9 @@ class Room:
                 case "load_needle":
                     self.rig_mechanics.hand_needle(str(command.needle))
                 case "couple_applicator":
-                    self.tips_at_delivery[str(command.needle)] = self.tissue.tip_mm(str(command.needle))
+                    self.tips_at_delivery[str(command.needle)] = self.tissue.true_tip_patient_mm(
+                        str(command.needle)
+                    )
                     if command.z_mm:
                         self.hands_on.draw_by_hand(command.z_mm)
                     self.hands_on.couple(str(command.needle), command.z_mm or 0.0)
@@ -185,35 +135,7 @@ class Room:
     # --- scanner ----------------------------------------------------------------------------------------
 
     def scan(self, command: RequestScan, _procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
-        needles = []
-        direction = self.tissue.pose.turn((0.0, 0.0, 1.0))
-        for name, at in self.tissue.at.items():
-            if at[2] > SKIN_Z_MM:
-                tip = self.tissue.tip_mm(name) + self._random.normal(0.0, self._noise_mm, 3)
-                needles.append(
-                    SeenNeedle(name, _point(tip), _point(direction), (0, 0, 0), self._sigma_mm, 3000)
-                )
-        seeds = [
-            SeenSeed(number + 1, _point(at), _point(direction), 0.3)
-            for number, (_, at) in enumerate(self.tissue.seeds)
-        ]
-        values: dict[str, Any] = {
-            "kind": command.kind,
-            "identity": ScanIdentity(
-                self.plan.patient_id, "1", f"1.{command.scan}", self.plan.frame_of_reference_uid, 1.25, 90
-            ),
-            "plan_from_scan": tuple(map(tuple, np.eye(4).tolist())),
-            "registered": True,
-            "problem": "",
-            "similarity": 1.0,
-            "expected_tre_mm": 0.2,
-            "needles": tuple(needles) if command.kind != "seeds" else (),
-            "seeds": tuple(seeds) if command.kind == "seeds" else (),
-        }
+        found = self.scanner.findings(command)
+        values = {field.name: getattr(found, field.name) for field in fields(found)}
         self.change_findings(command, values)
         return ScanAnalysed(command.number, f"scans/{command.scan}", RescanFindings(**values)), 60_000_000_000
-
-
-def _point(values: Floats) -> tuple[float, float, float]:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

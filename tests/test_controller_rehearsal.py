@@ -105,7 +105,7 @@ def test_an_error_that_never_repeats_ends_held_and_no_seed_is_dropped(tmp_path: 
     assert states(records)[-1] == "HELD"
     assert "after 5 attempts" in room.procedure.known.held_because
     assert dropped(records) == []
-    assert room.tissue.seeds == []
+    assert room.tissue.true_seeds == []
     assert commands(records, "DropSeed") == []
 
 
@@ -123,7 +123,7 @@ def test_a_jam_holds_the_procedure_with_nothing_retried(tmp_path: Path) -> None:
     assert [d["outcome"] for d in dropped(records)] == ["PASS"] * before + ["NOPASS"]
     assert len(commands(records, "DropSeed")) == before + 1
     assert "count the seeds" in room.procedure.known.held_because
-    assert len(room.tissue.seeds) == before
+    assert len(room.tissue.true_seeds) == before
     assert room.applicator.board.latch == "JAM"
 
 
@@ -233,4 +233,4 @@ def test_stop_goes_around_everything(tmp_path: Path) -> None:
     room.journal.close()
     assert room.procedure.state == "STOPPED"
     assert room.applicator.board.latch == "STOP"
-    assert len(room.tissue.seeds) == len(PLAN.needles[0].seeds)
+    assert len(room.tissue.true_seeds) == len(PLAN.needles[0].seeds)
