@@ -63,26 +63,93 @@ def misplaced(plan: Plan, sigmas: PlacementSigmas, samples: int, seed: int) -> t
     return centres, np.concatenate([part[1] for part in parts], axis=1)
 
 
+class MisplacedImplants:
+    """One implant at a time, from a chance of its own: what a campaign plays, in any order and on any machine."""
+
+    def __init__(self, plan: Plan, sigmas: PlacementSigmas) -> None:
+        self._sigmas = sigmas
+        self._paths = [_Path.of(needle) for needle in plan.needles]
+        self._entries = np.array([path.entry for path in self._paths]).reshape(-1, 3)
+        self._frames = np.array([path.frame for path in self._paths]).reshape(-1, 3, 3)
+        self._depths = np.array([needle.depth_mm for needle in plan.needles])
+        self._tips = np.array([needle.tip_mm for needle in plan.needles]).reshape(-1, 3)
+        self._owner = np.repeat(np.arange(len(plan.needles)), [len(n.seeds) for n in plan.needles])
+        self._along = np.concatenate([path.depths for path in self._paths])
+        self._beside = np.concatenate([path.beside for path in self._paths])
+
+    def implant(self, random: np.random.Generator) -> tuple[Floats, Floats]:
+        """Centres and directions ``(n_seeds, 3)`` of one implant, in the plan's order of seeds."""
+        sigmas, count = self._sigmas, len(self._paths)
+        start, heading = np.empty((count, 3)), np.empty((count, 3))
+        left = np.arange(count)
+        for tries in range(MOST_TRIES):
+            draw = random.standard_normal((len(left), 5))
+            start[left], heading[left] = _stands(self._entries[left], self._frames[left], draw, sigmas)
+            if sigmas.tip_within_mm is None or tries == MOST_TRIES - 1:
+                break
+            tips = start[left] + self._depths[left, None] * heading[left]
+            left = left[np.linalg.norm(tips - self._tips[left], axis=1) > sigmas.tip_within_mm]
+            if not len(left):
+                break
+        axes, frames = heading[self._owner], self._frames[self._owner]
+        own = random.standard_normal((len(self._owner), 3)) * _seed_spread(sigmas)
+        centres = start[self._owner] + self._along[:, None] * axes + self._beside
+        centres += np.einsum("ni,nij->nj", own, frames)
+        return centres + np.asarray(sigmas.shift_mm), axes
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """A needle as planned: entry ``(3,)``, frame ``(3, 3)`` with two rows across and its direction as the last.
+
+    ``depths`` (n,) of its seeds' centres behind the entry; ``beside`` (n, 3): off the axis by rounding only, kept so
+    that no error gives the planned places exactly.
+    """
+
+    entry: Floats
+    frame: Floats
+    depths: Floats
+    beside: Floats
+
+    @staticmethod
+    def of(needle: PlannedNeedle) -> _Path:
+        direction, entry = needle.direction, np.asarray(needle.entry_mm)
+        across = unit(np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))]))
+        frame = np.stack([across, np.cross(direction, across), direction])
+        offsets = np.array([s.centre_mm for s in needle.seeds]).reshape(-1, 3) - entry
+        depths = offsets @ direction
+        return _Path(entry, frame, depths, offsets - depths[:, None] * direction)
+
+
+def _stands(entries: Floats, frames: Floats, draw: Floats, sigmas: PlacementSigmas) -> tuple[Floats, Floats]:
+    """Where needles cross the skin ``(n, 3)`` and where they head, from five normal numbers each ``(n, 5)``.
+
+    ``entries`` and ``frames``: of each, or one for all.
+    """
+    across, direction = frames[..., :2, :], frames[..., 2, :]
+    aside = (draw[:, :2, None] * across).sum(axis=1)
+    start = entries + sigmas.entry_mm * aside + sigmas.depth_mm * draw[:, 4:] * direction
+    tilt = np.tan(np.radians(sigmas.angle_deg)) * draw[:, 2:4]
+    return start, unit(direction + (tilt[:, :, None] * across).sum(axis=1))
+
+
+def _seed_spread(sigmas: PlacementSigmas) -> Floats:
+    return np.array([sigmas.seed_across_mm, sigmas.seed_across_mm, sigmas.seed_along_mm])
+
+
 def _misplaced(
     needle: PlannedNeedle, sigmas: PlacementSigmas, samples: int, seed: int
 ) -> tuple[Floats, Floats]:
     place = [round(1000.0 * value) + 2**31 for value in needle.entry_mm]
     needle_rng = np.random.default_rng([seed, 1, *place])
-    direction, entry = needle.direction, np.asarray(needle.entry_mm)
-    across = unit(np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))]))
-    frame = np.stack([across, np.cross(direction, across), direction])
-    tip = np.asarray(needle.tip_mm)
+    path, tip = _Path.of(needle), np.asarray(needle.tip_mm)
 
     start = np.empty((samples, 3))
     heading = np.empty((samples, 3))
     left = np.arange(samples)
     for tries in range(MOST_TRIES):
         draw = needle_rng.standard_normal((len(left), 5))
-        start[left] = (
-            entry + sigmas.entry_mm * draw[:, :2] @ frame[:2] + sigmas.depth_mm * draw[:, 4:] * direction
-        )
-        tilt = np.tan(np.radians(sigmas.angle_deg)) * draw[:, 2:4]
-        heading[left] = unit(direction + tilt @ frame[:2])
+        start[left], heading[left] = _stands(path.entry, path.frame, draw, sigmas)
         if sigmas.tip_within_mm is None or tries == MOST_TRIES - 1:
             break
         off = np.linalg.norm(start[left] + needle.depth_mm * heading[left] - tip, axis=1)
@@ -90,13 +157,8 @@ def _misplaced(
         if not len(left):
             break
 
-    depths = (np.array([s.centre_mm for s in needle.seeds]).reshape(-1, 3) - entry) @ direction
-    centres = start[:, None] + depths[:, None] * heading[:, None]
-    # Off-axis by rounding only; kept, so that no error gives the planned places exactly.
-    centres += (
-        np.array([s.centre_mm for s in needle.seeds]).reshape(-1, 3) - entry - depths[:, None] * direction
-    )
+    centres = start[:, None] + path.depths[:, None] * heading[:, None] + path.beside
     seed_rng = np.random.default_rng([seed, 2, *place])
-    own = seed_rng.standard_normal((samples, len(depths), 3))
-    spread = np.array([sigmas.seed_across_mm, sigmas.seed_across_mm, sigmas.seed_along_mm])
-    return centres + (own * spread) @ frame, np.broadcast_to(heading[:, None], centres.shape).copy()
+    own = seed_rng.standard_normal((samples, len(path.depths), 3))
+    centres += (own * _seed_spread(sigmas)) @ path.frame
+    return centres, np.broadcast_to(heading[:, None], centres.shape).copy()

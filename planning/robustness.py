@@ -1,8 +1,6 @@
 """What placement errors do to a plan's dose: many implants played, dose only, on sampled points.
 
-Figures are taken on points, not on the dose grid: the target's are spread evenly over it, an organ's mean likewise; for
-an organ's hottest 2 cm3 (1, 0.1) only its hottest part as planned is sampled, ten times as large as the volume asked
-for. Every sample is exact TG-43 by the fast table; nothing is linearised.
+Figures are taken on points, not on the dose grid (``sampled_figures``).
 
 *Which needle matters most*: each needle alone is misplaced while all others lie as planned; its share is its part of
 the sum of these variances of the CTV's D90.
@@ -18,26 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.anatomy import Anatomy
-from planning.dose import dose_matrix_gy, dose_of_samples_gy, dose_on_grid_gy
+from planning.dose import dose_matrix_gy, dose_of_samples_gy
 from planning.frame import Floats
 from planning.goals import label_of
-from planning.mask import Mask
-from planning.needles import spread_points
 from planning.placement_error import PlacementSigmas, misplaced
 from planning.plan import Plan
-from planning.planner import dose_box, thinned
-from planning.site_protocol import DoseLimit, SiteProtocol, matches
+from planning.sampled_figures import SampledFigure, sampled_figures
+from planning.site_protocol import SiteProtocol
 from planning.sources import SeedSource
-from planning.volume import Grid
 
-TARGET_POINTS = 1500
-MEAN_POINTS = 2000  # near seeds dose is steep, so a mean needs many
-HOT_POINTS = 500
-HOTTEST_CC = {"d2cc_gy": 2.0, "d1cc_gy": 1.0, "d01cc_gy": 0.1}
-HOTTER_PART = 10.0  # the sampled part of an organ is this many times the volume asked for
 CHUNK = 50  # samples between two calls of ``progress``
 PERCENTILES = (5.0, 50.0, 95.0)
-ALWAYS = (("CTV", "d90_gy"), ("CTV", "v100_pct"), ("GTV", "d90_gy"))
 
 
 @dataclass(frozen=True)
@@ -89,30 +78,6 @@ class Robustness:
         return asdict(self)
 
 
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    """One figure: columns of the points that it is taken on, and how."""
-
-    structure: str
-    metric: str
-    limit: DoseLimit | None
-    start: int
-    stop: int
-    part: float  # of the points, for a dose to a hottest volume
-
-    def of(self, dose: NDArray[np.float32], prescription_gy: float) -> Floats:
-        """The figure of each sample; ``dose``: ``(n_samples, n_points)``."""
-        own = dose[:, self.start : self.stop]
-        if self.metric == "mean_gy":
-            return np.asarray(own.mean(axis=1, dtype=float))
-        if self.metric.startswith("v"):
-            level = np.float32(prescription_gy * float(self.metric[1:4]) / 100.0)
-            return np.asarray(100.0 * (own >= level).mean(axis=1, dtype=float))
-        rank = max(0, min(own.shape[1] - 1, round(self.part * own.shape[1]) - 1))
-        at = own.shape[1] - 1 - rank
-        return np.asarray(np.partition(own, at, axis=1)[:, at], dtype=float)
-
-
 def play_implants(
     plan: Plan,
     anatomy: Anatomy,
@@ -129,13 +94,13 @@ def play_implants(
     spread = PlacementSigmas() if sigmas is None else sigmas
     centres, axes = plan.seed_centres_mm(), plan.seed_directions()
     strength, rx = plan.air_kerma_strength_u, plan.prescription_gy
-    points, wanted = _points(plan, anatomy, protocol, source)
+    sampler = sampled_figures(plan, anatomy, protocol, source)
+    points, wanted = sampler.points_mm, sampler.wanted
     each = dose_matrix_gy(source, centres, axes, strength, points, threads=threads)
     as_planned = each.sum(axis=0, dtype=float).astype(np.float32)
     owner = np.repeat(np.arange(len(plan.needles)), [len(needle.seeds) for needle in plan.needles])
 
-    d90 = next(w for w in wanted if (w.structure, w.metric) == ("CTV", "d90_gy"))
-    target = slice(d90.start, d90.stop)
+    target = sampler.columns("CTV")
     found: list[list[Floats]] = [[] for _ in wanted]
     alone: list[list[Floats]] = [[] for _ in plan.needles]
     all_centres, all_axes = misplaced(plan, spread, samples, seed)
@@ -183,7 +148,7 @@ def _covered(dose: NDArray[np.float32]) -> Floats:
     return np.asarray(np.partition(dose, at, axis=1)[:, at], dtype=float)
 
 
-def _spread_of(figure: _Wanted, values: Floats, nominal: float, prescription_gy: float) -> FigureSpread:
+def _spread_of(figure: SampledFigure, values: Floats, nominal: float, prescription_gy: float) -> FigureSpread:
     kept = None
     if figure.limit is not None:
         bound = figure.limit.limit(prescription_gy)
@@ -202,63 +167,3 @@ def _spread_of(figure: _Wanted, values: Floats, nominal: float, prescription_gy:
         float(values.std()),
         kept,
     )
-
-
-def _points(
-    plan: Plan, anatomy: Anatomy, protocol: SiteProtocol, source: SeedSource
-) -> tuple[Floats, list[_Wanted]]:
-    """The points of all figures, one structure after the other, and the figures."""
-    masks = {"GTV": anatomy.gtv, "CTV": anatomy.ctv, **anatomy.organs}
-    asked: dict[tuple[str, str], DoseLimit | None] = dict.fromkeys(ALWAYS)
-    for asks in (*protocol.goals, *protocol.limits):
-        for name in masks:
-            if matches(name, asks.names):
-                asked[name, asks.metric] = asks
-    dose, grid, box, stride = _planned_dose(plan, anatomy, source)
-    points: list[Floats] = []
-    wanted: list[_Wanted] = []
-    whole: dict[str, tuple[int, int]] = {}
-    count = 0
-    for (name, metric), limit in asked.items():
-        part, mask = (
-            {"d90_gy": 0.9, "d50_gy": 0.5, "d100_gy": 1.0, "max_gy": 0.0}.get(metric, 1.0),
-            masks[name],
-        )
-        if metric in HOTTEST_CC:
-            z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
-            near = _hottest(mask[z, y, x], dose, HOTTER_PART * HOTTEST_CC[metric] / grid.voxel_cc)
-            volume_cc = float(near.sum()) * grid.voxel_cc
-            if volume_cc < HOTTEST_CC[metric]:
-                continue  # the organ is smaller than that, or out of the dose grid
-            own, part = spread_points(near, grid, HOT_POINTS), HOTTEST_CC[metric] / volume_cc
-        elif name in whole:
-            start, stop = whole[name]
-            wanted.append(_Wanted(name, metric, limit, start, stop, part))
-            continue
-        else:
-            own = spread_points(mask, anatomy.grid, TARGET_POINTS if name in ("CTV", "GTV") else MEAN_POINTS)
-            whole[name] = (count, count + len(own))
-        points.append(own)
-        wanted.append(_Wanted(name, metric, limit, count, count + len(own), part))
-        count += len(own)
-    return np.concatenate(points), wanted
-
-
-def _planned_dose(
-    plan: Plan, anatomy: Anatomy, source: SeedSource
-) -> tuple[NDArray[np.float32], Grid, tuple[slice, slice, slice], tuple[int, int, int]]:
-    box, stride = dose_box(anatomy)
-    grid = thinned(anatomy.grid.cropped(box), stride)
-    dose = dose_on_grid_gy(
-        source, plan.seed_centres_mm(), plan.seed_directions(), plan.air_kerma_strength_u, grid
-    )
-    return dose, grid, box, stride
-
-
-def _hottest(mask: Mask, dose: NDArray[np.float32], voxels: float) -> Mask:
-    """The hottest ``voxels`` of a mask."""
-    own = dose[mask]
-    if len(own) <= voxels:
-        return mask
-    level = np.partition(own, len(own) - int(voxels))[len(own) - int(voxels)]
-    return np.asarray(mask & (dose >= level))

@@ -9,29 +9,17 @@ Each figure there stands beside its source, or the word *assumed*.
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
-import types
-import typing
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from planning.refusal import AskedWrongly
+from planning.toml_table import Between, build
 
 FOLDER = Path(__file__).parent / "data" / "protocols"
 Role = Literal["forbidden", "dose_limited", "ignore"]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Between:
-    """The range a figure of the file must lie in."""
-
-    low: float
-    high: float
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -212,7 +200,9 @@ def load_site_protocol(name_or_path: str | Path) -> SiteProtocol:
         raise AskedWrongly(f"{path}: not a TOML file ({problem}).") from problem
     if "sha256" in table:
         raise AskedWrongly(f"{path}: unknown key 'sha256' in the site protocol.")
-    protocol = _build(SiteProtocol, {**table, "sha256": hashlib.sha256(content).hexdigest()}, str(path), "")
+    protocol = build(
+        SiteProtocol, {**table, "sha256": hashlib.sha256(content).hexdigest()}, str(path), "the site protocol"
+    )
     _check_together(protocol, str(path))
     return protocol
 
@@ -228,57 +218,3 @@ def _check_together(protocol: SiteProtocol, file: str) -> None:
         raise AskedWrongly(f"{file}: needle.reference_depth_mm must be less than needle.max_depth_mm.")
     if protocol.derived.airway_threshold_hu > protocol.derived.body_threshold_hu:
         raise AskedWrongly(f"{file}: derived.airway_threshold_hu must not exceed derived.body_threshold_hu.")
-
-
-def _build(kind: type[T], table: Any, file: str, where: str) -> T:
-    """An instance of the dataclass ``kind`` from a TOML table; ``where`` is the table's dotted name."""
-    if not isinstance(table, dict):
-        raise AskedWrongly(f"{file}: '{where}' must be a table.")
-    hints = typing.get_type_hints(kind, include_extras=True)
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    prefix = f"{where}." if where else ""
-    for key in table:
-        if key not in known:
-            raise AskedWrongly(f"{file}: unknown key '{prefix}{key}' in the site protocol.")
-    values: dict[str, Any] = {}
-    for key, item in known.items():
-        if key in table:
-            values[key] = _value(hints[key], table[key], file, f"{prefix}{key}")
-        elif item.default is MISSING:
-            raise AskedWrongly(f"{file}: key '{prefix}{key}' is missing in the site protocol.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, file: str, where: str) -> Any:
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        return _build(hint, value, file, where)
-    if typing.get_origin(hint) is Annotated:
-        plain, allowed = typing.get_args(hint)
-        number = _value(plain, value, file, where)
-        if not math.isfinite(number) or not allowed.low <= number <= allowed.high:
-            raise AskedWrongly(
-                f"{file}: '{where}' = {number:g} is outside {allowed.low:g} .. {allowed.high:g}."
-            )
-        return number
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list):
-            raise AskedWrongly(f"{file}: '{where}' must be a list.")
-        inner = typing.get_args(hint)[0]
-        return tuple(_value(inner, entry, file, f"{where}[{n}]") for n, entry in enumerate(value))
-    if typing.get_origin(hint) is Literal:
-        if value not in typing.get_args(hint):
-            choices = ", ".join(f"'{choice}'" for choice in typing.get_args(hint))
-            raise AskedWrongly(f"{file}: '{where}' must be one of {choices}, not {value!r}.")
-        return value
-    accepted, words, convert = _SCALARS[hint]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise AskedWrongly(f"{file}: '{where}' must be {words}, not {value!r}.")
-    return convert(value)
-
-
-_SCALARS: dict[Any, tuple[type | types.UnionType, str, Callable[[Any], Any]]] = {
-    float: (int | float, "a number", float),
-    int: (int, "a whole number", int),
-    bool: (bool, "true or false", bool),
-    str: (str, "a text", str),
-}
