@@ -18,7 +18,9 @@ from typing import Any, Literal
 from planning.refusal import AskedWrongly
 
 SCHEMA_VERSION = 1
-Kind = Literal["opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock", "proposal"]
+Kind = Literal[
+    "opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock", "proposal", "room"
+]
 _FIRST = "0" * 64
 
 

@@ -11,7 +11,8 @@ With the defaults 42 % of first-pass needles at 62 mm deviate by more than 2 mm 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class ErrorPopulation:
         stop_repeatability_mm: two standard deviations of the depth when the stop is set again (assumed).
         bend_radius_mm: an 18 G needle runs on an arc with a radius uniform between these (assumed).
         seed_along_sigma_mm, seed_lateral_sigma_mm: where a seed comes to rest in its channel (assumed).
+        bent: needle -> radius in mm of the arc that this one runs on, on every path: it was bent before.
     """
 
     setup_translation_sigma_mm: float = 2.09
@@ -59,6 +61,7 @@ class ErrorPopulation:
     bend_radius_mm: tuple[float, float] | None = (700.0, 4000.0)
     seed_along_sigma_mm: float = 0.5
     seed_lateral_sigma_mm: float = 0.3
+    bent: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
     def perfect() -> ErrorPopulation:

@@ -61,6 +61,7 @@ class FaithfulImager:
         shape: ``(rows, columns)`` of a slice.
         pixel_mm: ``(du, dv)`` spacing along a row and along a column.
         slice_thickness_mm: of every slice.
+        noise_times: the noise of the photons, in multiples of the usual one (fewer photons).
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class FaithfulImager:
         shape: tuple[int, int],
         pixel_mm: tuple[float, float],
         slice_thickness_mm: float,
+        noise_times: float = 1.0,
     ) -> None:
+        self._photons_per_mm = PHOTONS_PER_MM / noise_times**2
         angles = np.pi * np.arange(VIEWS) / VIEWS
         self._rods, self._own_rods, self._thickness_mm = rods, own_rods, slice_thickness_mm
         self._shape, self._pixel_mm = shape, pixel_mm
@@ -102,7 +105,7 @@ class FaithfulImager:
         own = self._near(self._own_rods, w_mm, swing_mm)
         rods = self._near(self._rods, w_mm, swing_mm) + own
         row_count = max(1, round(self._thickness_mm / DETECTOR_ROW_MM))
-        photons = PHOTONS_PER_MM * self._thickness_mm / row_count
+        photons = self._photons_per_mm * self._thickness_mm / row_count
         seen, without = self._intensities(rods, w_mm, row_count, body_mm, swing_mm)
         sinogram = np.zeros(without.shape, dtype=np.float32)
         for row in seen:

@@ -17,8 +17,14 @@ class FastImager:
     """What is added to the slices of one scan; the arguments are ``FaithfulImager``'s."""
 
     def __init__(
-        self, rods: Rods, shape: tuple[int, int], pixel_mm: tuple[float, float], slice_thickness_mm: float
+        self,
+        rods: Rods,
+        shape: tuple[int, int],
+        pixel_mm: tuple[float, float],
+        slice_thickness_mm: float,
+        noise_times: float = 1.0,
     ) -> None:
+        self._noise_times = noise_times
         self._shape, self._pixel_mm, self._thickness_mm = shape, pixel_mm, slice_thickness_mm
         self._metal = MetalImager(rods, shape, pixel_mm, slice_thickness_mm) if len(rods) else None
 
@@ -49,5 +55,5 @@ class FastImager:
         grain = gaussian_filter(
             white, (sigma_mm / self._pixel_mm[1], sigma_mm / self._pixel_mm[0]), truncate=3.0
         )
-        wanted_hu = NOISE_HU * np.sqrt(1.25 / self._thickness_mm)
+        wanted_hu = self._noise_times * NOISE_HU * np.sqrt(1.25 / self._thickness_mm)
         return np.asarray(grain * np.float32(wanted_hu / max(float(grain.std()), 1e-6)), dtype=np.float32)

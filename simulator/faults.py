@@ -60,8 +60,9 @@ ROOM_HELP = {
     "operator slow S": "the next question is answered only after this many seconds",
     "operator declines": "the next question is answered with no",
     "operator stop": "a person presses stop",
+    "patient moves MM MM MM": "the patient moves so far (x, y, z, DICOM LPS) under template and needles",
 }
-"""What needs the procedure's people and scanner: in a rehearsal and the campaign, not on the bench alone."""
+"""What needs the procedure's people, patient and scanner: in a rehearsal and the campaign, not on the bench alone."""
 HELP = {**DEVICE_HELP, **ROOM_HELP}
 _ENDS_BY = {
     **dict.fromkeys(("noise", "loss", "flips", "duplicates", "delay", "silence"), "mend {1}"),
@@ -106,12 +107,12 @@ class Fault:
     def kind(self) -> str:
         """First words, without what they are given: ``flips rig``, ``scan old``."""
         words = self.do.split()
-        return " ".join(words[:2]) if words[0] in ("scan", "operator") or len(words) > 1 else words[0]
+        return " ".join(words[:2]) if len(words) > 1 else words[0]
 
     @property
     def is_of_the_room(self) -> bool:
-        """It needs people or scanner."""
-        return self.do.split()[0] in ("scan", "operator")
+        """It needs people, patient or scanner."""
+        return self.do.split()[0] in ("scan", "operator", "patient")
 
     @property
     def needs_procedure(self) -> bool:
@@ -176,6 +177,11 @@ def read_faults(path: Path, states: Mapping[str, Any] | None = None) -> list[Fau
         raise FaultError(f"{path}: '{next(iter(whole))}' is unknown; only [[fault]] tables are.")
     if not isinstance(tables, list) or not tables:
         raise FaultError(f"{path}: holds no [[fault]] table with a trigger and do.")
+    return faults_of(tables, str(path), states)
+
+
+def faults_of(tables: list[Any], where: str, states: Mapping[str, Any] | None = None) -> list[Fault]:
+    """As ``read_faults``, from tables that were read already; ``where``: for messages."""
     faults = []
     for place, table in enumerate(tables, 1):
         try:
@@ -183,7 +189,7 @@ def read_faults(path: Path, states: Mapping[str, Any] | None = None) -> list[Fau
             if states is not None and fault.at_state is not None and fault.at_state not in states:
                 raise FaultError(f"at_state {fault.at_state} is no state; known are: {', '.join(states)}.")
         except FaultError as problem:
-            raise FaultError(f"{path}: fault {place}: {problem}") from problem
+            raise FaultError(f"{where}: fault {place}: {problem}") from problem
         faults.append(fault)
     return faults
 

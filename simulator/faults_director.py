@@ -15,6 +15,7 @@ import numpy as np
 
 from simulator.benchtop import Benchtop, Plug
 from simulator.faults import Fault
+from simulator.patient import Patient
 from simulator.physics import ImpossibleByHandError
 
 _NS = 1_000_000_000
@@ -27,12 +28,17 @@ class Director:
         faults: what shall happen.
         do: lets a device's fault happen (``on_bench``); what is to be done to a port is given back.
         start_ns: the devices' time at the beginning.
+        who_stops: the name of the person who presses stop.
     """
 
     def __init__(
-        self, faults: Sequence[Fault], do: Callable[[str, int], Plug | None], start_ns: int = 0
+        self,
+        faults: Sequence[Fault],
+        do: Callable[[str, int], Plug | None],
+        start_ns: int = 0,
+        who_stops: str = "the file of faults",
     ) -> None:
-        self._do = do
+        self._do, self._who_stops = do, who_stops
         self._waiting = [fault for fault in faults if fault.at_s is None and fault.per_hour is None]
         self._seen: Counter[tuple[str, str]] = Counter()
         self._due: list[tuple[int, int, str]] = []
@@ -75,7 +81,7 @@ class Director:
         if not self._stops:
             return None
         self._stops -= 1
-        return "the file of faults"
+        return self._who_stops
 
     def lost(self) -> list[tuple[str, str]]:
         """Ports that have gone, once each."""
@@ -138,10 +144,13 @@ class Director:
             self._lost.append((plug.device, "the port is gone; is it plugged in?"))
 
 
-def on_bench(bench: Benchtop) -> Callable[[str, int], Plug | None]:
-    """How a fault happens to devices in this process: a port that is gone is a cut cable."""
+def on_bench(bench: Benchtop, patient: Patient | None = None) -> Callable[[str, int], Plug | None]:
+    """How a fault happens to devices in this process, and to a patient: a port that is gone is a cut cable."""
 
     def do(words: str, now_ns: int) -> Plug | None:
+        if words.startswith("patient moves") and patient is not None:
+            patient.move([float(mm) for mm in words.split()[2:]])
+            return None
         for cable in bench.cables.values():
             cable.wake(now_ns)
         plug = bench.do(words, now_ns)

@@ -13,7 +13,8 @@ is the next insertion a new one. How much of the error comes back stands in ``er
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,8 @@ class Patient:
         self._memory = _Memory()
         self._seeds: list[TrueSeed] = []
         self._skin_z_mm: dict[tuple[float, float], float | None] = {}
+        self.moved: Callable[[str], None] = lambda _needle: None
+        """Called with a needle's name each time its tip has moved."""
 
     def _random(self, *purpose: str | int) -> np.random.Generator:
         """A generator per purpose, so that the order in which devices act doesn't reshuffle the errors."""
@@ -135,6 +138,7 @@ class Patient:
             now.error = None
         elif now.error is None:
             now.error = self._error_of_new_insertion(now)
+        self.moved(needle)
 
     def retract(self, needle: str, distance_mm: float) -> None:
         """Draw a needle back along its own channel (further in, if negative)."""
@@ -142,6 +146,19 @@ class Patient:
         now.tip_z_mm -= float(distance_mm)
         if not self._is_inside(now):
             now.error = None
+        self.moved(needle)
+
+    def move(self, by_mm: ArrayLike) -> None:
+        """The patient moves by ``(3,)`` mm (patient axes) under the template: it and the needles in it stay behind.
+
+        Tissue gives way: what stood in it is dragged through it by as much. Seeds move with the patient.
+        """
+        shift = np.eye(4)
+        shift[:3, 3] = -np.asarray(by_mm, dtype=float)
+        self.patient_from_rig_true = shift @ self.patient_from_rig_true
+        self._skin_z_mm.clear()
+        for needle in self.needles:
+            self.moved(needle)
 
     def release(self) -> None:
         """Let go of the held needle: it stands where it is, or is laid aside when its tip is in air."""
@@ -212,6 +229,11 @@ class Patient:
         return tuple(self._seeds)
 
     @property
+    def punctures(self) -> dict[str, int]:
+        """How often each needle has gone through the skin."""
+        return dict(self._memory.insertions)
+
+    @property
     def needles(self) -> tuple[str, ...]:
         """Names of the needles whose tips are in tissue, in the order they came."""
         return tuple(name for name, now in self._needles.items() if self._is_inside(now))
@@ -271,7 +293,13 @@ class Patient:
             memory.paths.append(path)
         count = memory.insertions.get(now.name, 0)
         memory.insertions[now.name] = count + 1
-        return path.error + draw_insertion_error(population, self._random("insertion", now.name, count))
+        own = path.error
+        if now.name in population.bent:
+            way = self._random("bent", now.name).uniform(0.0, 2.0 * np.pi)
+            own = replace(
+                own, curvature_per_mm=np.array([np.cos(way), np.sin(way)]) / population.bent[now.name]
+            )
+        return own + draw_insertion_error(population, self._random("insertion", now.name, count))
 
     def _is_same_path(self, path: _Path, now: StandingNeedle) -> bool:
         own = path.needle == now.name

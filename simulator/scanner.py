@@ -54,6 +54,7 @@ class ScanRequest:
         field_mm: x low, x high, y low, y high in patient coordinates: what is reconstructed; None: as planned.
         mode: ``fast`` (approximate) or ``faithful`` (polychromatic projection, counted photons).
         dental: metal in the teeth that the planning CT does not show; that which it shows is found in it.
+        noise_times: the noise, in multiples of the mode's own.
     """
 
     number: int
@@ -68,6 +69,7 @@ class ScanRequest:
     field_mm: tuple[float, float, float, float] | None = None
     mode: ScannerMode = "fast"
     dental: tuple[DentalMetal, ...] = ()
+    noise_times: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,8 @@ def scan(patient: Patient, folder: Path, request: ScanRequest) -> None:
             there is no such mode.
         OSError: ``folder`` can't be written or isn't empty.
     """
+    if not 0.1 <= request.noise_times <= 20.0:
+        raise ValueError(f"{request.noise_times:g} times the usual noise is not within 0.1 - 20")
     if request.mode not in MODES:
         raise ValueError(f"the scanner has no mode {request.mode}; it has {' and '.join(MODES)}")
     gantry = _gantry(patient, request)
@@ -147,13 +151,17 @@ def _imager(
     """What adds metal and noise to the anatomy, as the request's mode has it."""
     rods = _rods(patient, gantry_from_patient) + rods_of_dental(request.dental, gantry_from_patient)
     if request.mode == "fast":
-        return FastImager(rods, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm)
+        return FastImager(
+            rods, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm, request.noise_times
+        )
     if request.template is not None:
         gantry_from_rig = gantry_from_patient @ patient.patient_from_rig_true
         balls_mm = np.array(request.template.balls_rig_mm).reshape(-1, 3)
         rods += Rods.balls(apply(gantry_from_rig, balls_mm), request.template.ball_mm, ALUMINA)
     own = rods_of_dental(dental_metal_in(patient.ct), gantry_from_patient)
-    return FaithfulImager(rods, own, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm)
+    return FaithfulImager(
+        rods, own, gantry.shape, gantry.pixel_mm, request.slice_thickness_mm, request.noise_times
+    )
 
 
 def _gantry(patient: Patient, request: ScanRequest) -> _Gantry:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.applicator_mechanics import ApplicatorMechanics
+from simulator.dental import DentalMetal
 from simulator.patient import Patient
 from simulator.physics import ImpossibleByHandError, ImpossibleMotionError
 from simulator.rig_mechanics import HOME_Z_MM, RigMechanics
@@ -135,6 +136,8 @@ class Theatre:
                         when_iso=str(request["when"]),
                         seed=int(request["seed"]),
                         mode=request.get("mode", self.scanner_mode),
+                        noise_times=float(request.get("noise_times", 1.0)),
+                        dental=tuple(DentalMetal(**piece) for piece in request.get("dental", ())),
                     ),
                 )
             case "truth":

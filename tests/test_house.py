@@ -43,6 +43,7 @@ MAY_TOUCH_IT = {
     "simulator/doors.py": {"time", "socket", "threading", "selectors"},
     "simulator/bench.py": {"time", "socket", "threading", "selectors"},
     "simulator/rehearsal/bench_process.py": {"time", "socket"},  # the way to the bench
+    "simulator/rehearsal/paced_transport.py": {"time"},  # a simulated room that people can follow
     "console/cli.py": {"time"},  # wall time of the report
     "imaging/receiver.py": {"time", "threading"},  # a scanner's link lives in real time
     "console/scans_command.py": {"time"},  # waits between two looks at a watched folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -59,8 +59,11 @@ class SimulatedScanner:
         options: RehearsalOptions,
         heavy: Heavy,
         timed: Callable[[str], AbstractContextManager[None]],
+        how: Mapping[str, Any] | None = None,
     ) -> None:
+        """``how``: what else the theatre's scanner is told, beside what ``options`` says."""
         self._hands = hands
+        self._how = dict(how or {})
         self._options = options
         self._timed = timed
         self._range_mm = scan_range_mm(plan, anatomy)
@@ -82,6 +85,7 @@ class SimulatedScanner:
             "when": (self._start + timedelta(minutes=3 * command.scan)).isoformat(timespec="seconds"),
             "seed": self._options.seed,
             "mode": self._options.scanner,
+            **self._how,
         }
         took_ns = round(SCAN_TAKES_S * 1e9)
         with self._timed("simulated CT"):

@@ -206,7 +206,7 @@ def _set_up(
         hands = world.theatre.handle
         if faults:
             bench = Benchtop(options.seed, world.rig_mechanics, world.applicator_mechanics)
-            director = Director(faults, on_bench(bench))
+            director = Director(faults, on_bench(bench, world.patient))
             journal.listener = told_by_journal(director, door.recorded)
             cables = bench.cables
             transport = VirtualTransport(

@@ -27,6 +27,14 @@ class VirtualTransport:
     def now_ns(self) -> int:
         return self._now_ns
 
+    def pass_ns(self, for_ns: int) -> None:
+        """So much time goes by with nobody at the host's ends: the devices live on."""
+        until_ns = self._now_ns + for_ns
+        while self._now_ns < until_ns:
+            for _, device in self._pairs:
+                device.take()
+            VirtualTransport.wait(self, until_ns)
+
     def exchange(self) -> bool:
         moved = False
         for driver, device in self._pairs:
