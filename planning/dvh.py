@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from planning.frame import Floats
+from planning.order_statistics import at_ranks
 from planning.refusal import AskedWrongly
 from planning.volume import Grid
 
@@ -88,12 +89,12 @@ def statistics_of(
             one for all nothing is sorted, which is several times faster.)
 
     Raises:
-        AskedWrongly: no point; a dose that is no finite number; a prescription that is none.
+        AskedWrongly: no point; a dose that is negative or no finite number; a prescription that is none.
     """
     dose = np.asarray(dose_gy)
     if not len(dose):
         raise AskedWrongly(f"structure '{name}' is empty on the CT grid; draw it, or leave it out.")
-    if not np.all(np.isfinite(dose)):
+    if not (np.all(np.isfinite(dose)) and dose.min() >= 0.0):
         raise AskedWrongly(f"the dose in structure '{name}' is not a number everywhere; compute it again.")
     if not prescription_gy > 0:
         raise AskedWrongly(f"the prescription must be above 0 Gy, not {prescription_gy}.")
@@ -215,8 +216,7 @@ def _doses_to_hottest(dose: NDArray[Any], each_cc: Floats, parts_cc: list[float]
         return [float(np.interp(part, middles, dose[order])) for part in parts_cc]
     last = len(dose) - 1
     place = np.clip([last - (part / float(each_cc) - 0.5) for part in parts_cc], 0.0, float(last))
-    below = np.floor(place).astype(int)
+    below = np.floor(place).astype(np.intp)
     above = np.minimum(below + 1, last)
-    rising = np.partition(dose, np.unique(np.concatenate((below, above))))
-    low, high = rising[below].astype(float), rising[above].astype(float)
+    low, high = at_ranks(np.asarray(dose, dtype=float), np.stack((below, above)))
     return [float(value) for value in low + (place - below) * (high - low)]
