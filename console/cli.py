@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from console.bench_check_command import bench_check
+from console.campaign_command import campaign_command
 from console.console_command import console, console_user
 from console.detect_command import detect
 from console.devices_command import devices
@@ -195,6 +197,13 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     return RehearsalOptions(case=case, out=out, operator=operator, **known)
 
 
+def _campaigns() -> ModuleType:
+    from simulator.rehearsal.campaign import play
+
+    return play
+
+
+seedguide.add_command(campaign_command(_campaigns))
 seedguide.add_command(scans)
 seedguide.add_command(detect)
 seedguide.add_command(plan)

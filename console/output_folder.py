@@ -39,8 +39,11 @@ _OWN_FILES = (
     "devices.toml",
     "case.txt",
     "evaluation.json",
+    "campaign.json",
+    "campaign.html",
+    "*.parquet",
 )
-"""What seedguide writes at the top of the folder. Below it: folders of DICOM files only."""
+"""What seedguide writes at the top of the folder. Below it: folders of DICOM files, and of a campaign's chunks."""
 
 
 class OutputFolder:
@@ -148,7 +151,9 @@ def _is_own(entry: Path) -> bool:
         return False
     if entry.is_dir():
         return all(
-            inner.suffix == ".dcm" if inner.is_file() else inner.is_dir() and not inner.is_symlink()
+            inner.suffix in (".dcm", ".parquet")
+            if inner.is_file()
+            else inner.is_dir() and not inner.is_symlink()
             for inner in entry.rglob("*")
         )
     return any(fnmatch(entry.name, pattern) for pattern in _OWN_FILES)

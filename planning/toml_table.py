@@ -57,13 +57,16 @@ def _value(hint: Any, value: Any, file: str, what: str, where: str) -> Any:
     if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
         return build(hint, value, file, what, where)
     if typing.get_origin(hint) is Annotated:
-        plain, allowed, *_ = typing.get_args(hint)
-        number = _value(plain, value, file, what, where)
-        if not math.isfinite(number) or not allowed.low <= number <= allowed.high:
-            raise AskedWrongly(
-                f"{file}: '{where}' = {number:g} is outside {allowed.low:g} .. {allowed.high:g}."
-            )
-        return number
+        plain, *others = typing.get_args(hint)
+        read = _value(plain, value, file, what, where)
+        for allowed in others:
+            if isinstance(allowed, Between) and not (
+                math.isfinite(read) and allowed.low <= read <= allowed.high
+            ):
+                raise AskedWrongly(
+                    f"{file}: '{where}' = {read:g} is outside {allowed.low:g} .. {allowed.high:g}."
+                )
+        return read
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise AskedWrongly(f"{file}: '{where}' must be a list.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
@@ -34,18 +35,27 @@ class PatientCt:
 
     def sample_hu(self, points_mm: Floats) -> Floats:
         """HU at patient points ``(n, 3)``, trilinear; air (-1024) outside the images."""
-        index = apply(inverse(self.patient_from_index), points_mm)[:, ::-1]
-        low = np.floor(index).astype(int)
-        part = index - low
-        total = np.zeros(len(index))
-        for corner in np.ndindex(2, 2, 2):
-            at = low + corner
-            inside = np.all((at >= 0) & (at < self.hu.shape), axis=1)
-            weight = np.prod(np.where(corner, part, 1.0 - part), axis=1)
-            value = np.full(len(index), -1024.0)
-            value[inside] = self.hu[tuple(at[inside].T)]
-            total += weight * value
-        return total
+        index = np.ascontiguousarray(apply(inverse(self.patient_from_index), points_mm)[:, ::-1])
+        return np.asarray(_trilinear(self.hu, index))
+
+
+@numba.njit(cache=True, nogil=True)
+def _trilinear(hu, index):  # type: ignore[no-untyped-def]
+    """HU at ``(n, 3)`` (slice, row, column) indices."""
+    found = np.zeros(len(index))
+    for n in range(len(index)):
+        low = np.floor(index[n])
+        for corner in range(8):
+            weight, inside = 1.0, True
+            at = (0, 0, 0)
+            for axis, bit in enumerate((corner >> 2, (corner >> 1) & 1, corner & 1)):
+                part = index[n, axis] - low[axis]
+                weight *= part if bit else 1.0 - part
+                here = int(low[axis]) + bit
+                inside = inside and 0 <= here < hu.shape[axis]
+                at = (at[1], at[2], here)
+            found[n] += weight * (hu[at] if inside else -1024.0)
+    return found
 
 
 def read_ct(folder: Path) -> PatientCt:

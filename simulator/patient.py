@@ -88,16 +88,16 @@ class Patient:
     """One patient on the couch with the rig fixed to him.
 
     Args:
-        case_folder: holds the planning CT, at any depth.
+        case: holds the planning CT, at any depth; or that CT, read before.
         patient_from_rig: ``(4, 4)`` planned pose of the rig.
         population: what errors are drawn from.
         seed: makes the world; the same seed and verbs give the same truth, bit for bit.
     """
 
     def __init__(
-        self, case_folder: Path, patient_from_rig: ArrayLike, population: ErrorPopulation, seed: int
+        self, case: Path | PatientCt, patient_from_rig: ArrayLike, population: ErrorPopulation, seed: int
     ) -> None:
-        self.ct: PatientCt = read_ct(Path(case_folder))
+        self.ct: PatientCt = case if isinstance(case, PatientCt) else read_ct(Path(case))
         self.population = population
         self._seed = seed
         planned = checked(patient_from_rig)
@@ -249,6 +249,15 @@ class Patient:
     def true_direction(self, needle: str) -> Floats:
         """``(3,)`` unit vector of the needle at its tip, towards it, patient frame."""
         return self._point_and_direction(self._standing(needle), 0.0)[1]
+
+    def true_tip_and_direction_mm(self, needle: str) -> tuple[Floats, Floats]:
+        """Where the tip truly is and heads: ``(3,)`` each, patient frame."""
+        return self._point_and_direction(self._standing(needle), 0.0)
+
+    def true_entry_patient_mm(self, needle: str) -> Floats:
+        """Where the needle truly crosses the skin: ``(3,)``, patient frame. Its tip must be inside."""
+        now = self._standing(needle)
+        return self._point_and_direction(now, -self._depth_mm(now))[0]
 
     def true_shaft_patient_mm(self, needle: str) -> Floats:
         """``(n, 3)`` from tip to hub, patient frame: the arc in tissue, straight outside, 200 mm in all."""
