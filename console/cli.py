@@ -34,6 +34,7 @@ from console.scanner_option import scanner_option
 from console.scans_command import scans
 from console.simulate_command import simulate
 from console.template_command import template
+from console.train_command import train_command
 from console.watch_command import stop, watch
 from planning.refusal import AskedWrongly
 
@@ -203,7 +204,14 @@ def _campaigns() -> ModuleType:
     return play
 
 
+def _trainings() -> ModuleType:
+    from simulator.rehearsal import training
+
+    return training
+
+
 seedguide.add_command(campaign_command(_campaigns))
+seedguide.add_command(train_command(_trainings))
 seedguide.add_command(scans)
 seedguide.add_command(detect)
 seedguide.add_command(plan)

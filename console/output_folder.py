@@ -42,6 +42,10 @@ _OWN_FILES = (
     "campaign.json",
     "campaign.html",
     "*.parquet",
+    "debrief.html",
+    "debrief.json",
+    "needles.xml",
+    "needles.seq.mha",
 )
 """What seedguide writes at the top of the folder. Below it: folders of DICOM files, and of a campaign's chunks."""
 

@@ -80,7 +80,7 @@ def write_report(
         folder: existing output folder.
     """
     scans = [ScanPicture(record, read_ct(record.folder), worst) for record, worst in _worst_needles(result)]
-    curves = _curves(result)
+    curves = dvh_curves(result)
     first = next((scan for scan in scans if scan.record.kind == "needles"), None)
     sheet = overview_picture(
         result, curves, TOLERANCE_MM, None if first is None else (first.record, first.scan, first.needle)
@@ -103,12 +103,12 @@ def write_report(
         "confirmed": confirmed,
     }
     path = folder / "report.html"
-    path.write_text(_environment().get_template("report.html.j2").render(told), encoding="utf-8")
+    path.write_text(environment().get_template("report.html.j2").render(told), encoding="utf-8")
     write_pdf(told, {"deviations": png(deviations), "dvh": png(dvh)}, confirmed, folder / "report.pdf")
     return path
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader("console"),
         autoescape=True,
@@ -255,7 +255,7 @@ def _worst_needles(result: ProcedureResult) -> list[tuple[RoundRecord, PlannedNe
     return worst
 
 
-def _curves(result: ProcedureResult) -> list[DvhCurve]:
+def dvh_curves(result: ProcedureResult) -> list[DvhCurve]:
     """GTV, CTV and the six organs with the highest D0.1cc."""
     statistics, anatomy = result.planned.statistics, result.anatomy
     masks = {"GTV": anatomy.gtv, "CTV": anatomy.ctv, **anatomy.organs}

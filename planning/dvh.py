@@ -94,8 +94,7 @@ def statistics_of(
     dose = np.asarray(dose_gy)
     if not len(dose):
         raise AskedWrongly(f"structure '{name}' is empty on the CT grid; draw it, or leave it out.")
-    least, most = float(dose.min()), float(dose.max())  # NaN, if there is one
-    if not 0.0 <= least <= most < np.inf:
+    if not (np.all(np.isfinite(dose)) and dose.min() >= 0.0):
         raise AskedWrongly(f"the dose in structure '{name}' is not a number everywhere; compute it again.")
     if not prescription_gy > 0:
         raise AskedWrongly(f"the prescription must be above 0 Gy, not {prescription_gy}.")
@@ -113,8 +112,8 @@ def statistics_of(
         name=name,
         volume_cc=total_cc,
         mean_gy=float(np.average(dose, weights=each)) if each.ndim else float(dose.mean(dtype=float)),
-        max_gy=most,
-        d100_gy=least,
+        max_gy=float(dose.max()),
+        d100_gy=float(dose.min()),
         d90_gy=hottest[0.9 * total_cc],
         d50_gy=hottest[0.5 * total_cc],
         v100_pct=above(100.0),

@@ -219,8 +219,8 @@ class Scenario(_Table):
 
     @property
     def digest(self) -> str:
-        """Of everything that the file says: which scenario a record belongs to, without telling what is in it."""
-        said = self.model_dump(mode="json", by_alias=True, exclude={"case", "plan"})
+        """Of everything that the file says but chance: which scenario a record belongs to, telling nothing of it."""
+        said = self.model_dump(mode="json", by_alias=True, exclude={"case", "plan", "seed"})
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

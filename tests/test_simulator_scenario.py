@@ -92,8 +92,9 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, told: str) -> None:
         read_scenario(tmp_path / "nowhere.toml")
 
 
-def test_the_digest_knows_everything_but_where_the_files_lie(tmp_path: Path) -> None:
+def test_the_digest_knows_everything_but_chance_and_where_the_files_lie(tmp_path: Path) -> None:
     one = read_scenario(written(tmp_path))
     elsewhere = one.model_copy(update={"case": "elsewhere"})
-    other = Scenario.model_validate({**one.model_dump(by_alias=True), "seed": 2})
-    assert one.digest == elsewhere.digest != other.digest
+    again = Scenario.model_validate({**one.model_dump(by_alias=True), "seed": 2})
+    other = Scenario.model_validate({**one.model_dump(by_alias=True), "level": 2})
+    assert one.digest == elsewhere.digest == again.digest != other.digest

@@ -28,13 +28,13 @@ class HeldRun:
         why_not: why it did not go on when it was last tried; empty before.
         snapshot: as it stands; ``message`` tells why it is held, ``may_decide`` what may be decided.
         told: what the assistants have seen and counted.
-        decide: takes a decision in (any but ``abort``); what it did, in words.
+        decide: takes a decision in (any but ``abort``), after so many ns of thinking; what it did, in words.
     """
 
     why_not: str
     snapshot: Snapshot
     told: str
-    decide: Callable[[OperatorDecided], str]
+    decide: Callable[[OperatorDecided, int], str]
 
 
 class Trainee(Protocol):

@@ -34,7 +34,7 @@ from simulator.rehearsal.people import SimulatedScanner
 from simulator.rehearsal.rehearse import DOSE_TAKES_S
 from simulator.rehearsal.trainee import Trainee
 from simulator.rehearsal.training_room import Led, TrainingRoom
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, ScenarioError, read_scenario
 from simulator.world import World
 
 
@@ -227,3 +227,12 @@ def _result(
         true_tips_mm=tips or None,
         is_simulated=True,
     )
+
+
+def scenario_of(path: Path, seed: int | None = None) -> Scenario:
+    """The scenario of a file; ``seed``: of chance instead of its own. Raises AskedWrongly: it is none."""
+    try:
+        scenario = read_scenario(path)
+    except ScenarioError as problem:
+        raise AskedWrongly(str(problem)) from problem
+    return scenario if seed is None else scenario.model_copy(update={"seed": seed})

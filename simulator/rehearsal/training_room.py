@@ -206,7 +206,9 @@ class TrainingRoom:
             self._append("room", {"says": told})
         while True:
             may = tuple(kind for kind in self._snapshot.may_decide if self._is_left(kind))
-            asked = HeldRun(why_not, replace(self._snapshot, may_decide=may), told, self._decide)
+            self._snapshot = replace(self._snapshot, may_decide=may)
+            self._show(self._snapshot)
+            asked = HeldRun(why_not, self._snapshot, told, self._decide)
             goes_on, took_ns = self._trainee.held(asked)
             self._wires.pass_ns(took_ns)
             if goes_on is False:
@@ -232,7 +234,8 @@ class TrainingRoom:
             journal.close()
         return replayed
 
-    def _decide(self, event: OperatorDecided) -> str:
+    def _decide(self, event: OperatorDecided, thought_ns: int) -> str:
+        self._wires.pass_ns(thought_ns)
         procedure = self._append("event", event.to_json()).procedure
         procedure.handle(event)
         if event.kind == "seed_is" and procedure.known.doubt is not None and procedure.known.doubt.where:

@@ -1,0 +1,1 @@
+"""What a trainee touches: terminal and script, score and debrief, the record of the runs."""

@@ -1,0 +1,61 @@
+"""Pass marks: what a scenario asks for, and whether a run reached it.  Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from console.goals import Goal
+from console.training.score import Score
+
+_AT_MOST = {
+    "missed_at_most": ("Needles accepted beyond tolerance", "missed"),
+    "unneeded_corrections_at_most": ("Corrections that were not needed", "unneeded_corrections"),
+    "cts_at_most": ("CTs", "cts"),
+    "punctures_at_most": ("Punctures of the skin", "punctures"),
+    "corrections_at_most": ("Corrections", "corrections"),
+    "minutes_at_most": ("Minutes", "minutes"),
+    "seeds_unaccounted_at_most": ("Seeds unaccounted for", "seeds_unaccounted"),
+}
+_AT_LEAST = {
+    "gtv_d90_gy_at_least": ("GTV D90, true, Gy", "gtv_d90_gy"),
+    "ctv_d90_gy_at_least": ("CTV D90, true, Gy", "ctv_d90_gy"),
+}
+
+
+def marks_of(score: Score, asked: Mapping[str, Any]) -> tuple[Goal, ...]:
+    """Every mark that is asked for; ``asked``: the scenario's table ``pass``, None for what it leaves out."""
+    figures = score.figures()
+    ends = [str(end) for end in asked.get("ends", ())]
+    marks = [Goal("The run ends", " or ".join(ends), score.ends, score.ends in ends)] if ends else []
+    for key, (words, figure) in _AT_MOST.items():
+        limit = asked.get(key)
+        if limit is not None:
+            value = figures[figure]
+            marks.append(Goal(words, f"≤ {limit:g}", f"{value:g}", value <= limit))
+    within_s = asked.get("alarms_answered_within_s")
+    if within_s is not None:
+        slowest = score.slowest_alarm_s
+        reached = (
+            "no alarm"
+            if slowest is None
+            else "one nobody answered"
+            if math.isinf(slowest)
+            else f"{slowest:.0f} s"
+        )
+        marks.append(
+            Goal(
+                "Every alarm answered",
+                f"within {within_s:g} s",
+                reached,
+                slowest is None or slowest <= within_s,
+            )
+        )
+    for key, (words, figure) in _AT_LEAST.items():
+        limit = asked.get(key)
+        if limit is not None:
+            value = figures[figure]
+            reached = "no seed in the patient" if value is None else f"{value:.1f}"
+            marks.append(Goal(words, f"≥ {limit:g}", reached, value is not None and value >= limit))
+    return tuple(marks)

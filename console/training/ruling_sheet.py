@@ -1,0 +1,105 @@
+"""What is said of each needle after a CT, while it is being filled in; words as a person types them.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from controller import ruling
+from controller.commands import AskOperator
+from controller.snapshot import NeedleStatus
+from imaging.deviation import Verdict
+
+GROUPS = ("within", "beyond", "unsure", "rest", "all")
+HELP = (
+    "accept|correct|abandon NEEDLES (names, or within, beyond, unsure, rest, all); correct N03 X Y Z moves that tip by "
+    "so many mm in the rig's frame (Z deeper); abandon NEEDLES because REASON; again: another CT; show; go; "
+    "hold because REASON; stop"
+)
+
+
+class RulingSheet:
+    """The words for one question."""
+
+    def __init__(self, asked: AskOperator, needles: Sequence[NeedleStatus]) -> None:
+        self.asked = asked
+        self._choices = {name: words for name, words in (asked.choices or {}).items() if name != ruling.CT}
+        self._found = {needle.name: needle.deviation for needle in needles}
+        self.words: dict[str, str] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self._choices if name not in self.words]
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """For ``OperatorConfirmed.values``, in the question's order."""
+        return {name: self.words[name] for name in self._choices if name in self.words}
+
+    def proposal(self, name: str) -> list[float] | None:
+        """How the controller would move this tip, mm in the rig's frame."""
+        return (self.asked.proposals_mm or {}).get(name)
+
+    def say(self, line: str) -> str | None:
+        """Take a line in; why not, in a sentence, or None."""
+        front, _, because = line.strip().partition(" because ")
+        kind, *about = front.split() or [""]
+        if kind not in (ruling.ACCEPT, ruling.CORRECT, ruling.ABANDON):
+            return f"'{kind}' is not understood. {HELP}"
+        names, numbers = [word for word in about if not _is_number(word)], [w for w in about if _is_number(w)]
+        word = kind
+        if numbers and kind == ruling.CORRECT:
+            way = ruling.own_mm(" ".join(numbers))
+            if isinstance(way, str):
+                return way
+            word = f"{kind} {' '.join(numbers)}"
+        elif numbers:
+            return f"{kind} takes no numbers"
+        if kind == ruling.ABANDON:
+            if not because.strip():
+                return "say why: abandon NEEDLES because REASON"
+            word = f"{kind} because {because.strip()}"
+        wanted, problem = self._named(names)
+        if problem is not None:
+            return problem
+        is_group = any(name in GROUPS for name in names)
+        fitting = [name for name in wanted if kind in self._choices[name]]
+        if not fitting or (not is_group and len(fitting) < len(wanted)):
+            refused = [name for name in wanted if name not in fitting]
+            return (
+                f"{kind} can't be said of {', '.join(refused)} now; "
+                f"of {refused[0]} can be: {', '.join(self._choices[refused[0]])}"
+                if refused
+                else "no needle is meant"
+            )
+        self.words.update(dict.fromkeys(fitting, word))
+        return None
+
+    def _named(self, names: Sequence[str]) -> tuple[list[str], str | None]:
+        if not names:
+            return [], "name needles, or one of within, beyond, unsure, rest, all"
+        wanted: list[str] = []
+        for name in names:
+            if name in GROUPS:
+                wanted += self._group(name)
+            elif name.upper() in self._choices:
+                wanted.append(name.upper())
+            else:
+                return [], f"there is no needle {name} to be judged; there are {', '.join(self._choices)}"
+        return list(dict.fromkeys(wanted)), None
+
+    def _group(self, group: str) -> list[str]:
+        verdict = {"within": Verdict.WITHIN, "beyond": Verdict.BEYOND, "unsure": Verdict.CANNOT_TELL}.get(
+            group
+        )
+        if verdict is None:
+            return list(self._choices) if group == "all" else self.missing
+        found = self._found
+        return [n for n in self._choices if (d := found.get(n)) is not None and d.verdict is verdict]
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

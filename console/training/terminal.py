@@ -1,0 +1,198 @@
+"""A trainee at the terminal: each question shown with what the CT tells, and the words that are typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from console.live import STYLE, SYMBOL
+from console.training.ruling_sheet import HELP, RulingSheet
+from controller import ruling
+from controller.advice import what_to_do
+from controller.commands import AskOperator
+from controller.decisions import KINDS, decision_of
+from controller.door_words import why_not_decided
+from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
+from controller.snapshot import Snapshot
+
+Answered = tuple[OperatorConfirmed | OperatorDeclined, int]
+
+
+class HeldRun(Protocol):
+    """A held run, as ``simulator.rehearsal`` hands it over."""
+
+    @property
+    def why_not(self) -> str: ...
+    @property
+    def snapshot(self) -> Snapshot: ...
+    @property
+    def told(self) -> str: ...
+    @property
+    def decide(self) -> Callable[[OperatorDecided, int], str]: ...
+
+
+class TerminalTrainee:
+    """Asks by ``ask`` (EOFError: nobody is there any more: the run ends held); ``clock``: seconds."""
+
+    def __init__(
+        self, name: str, ask: Callable[[str], str], screen: Console, clock: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self._ask, self._screen, self._clock = ask, screen, clock
+        self._stops = self._is_gone = False
+
+    def stop_pressed(self) -> str | None:
+        was, self._stops = self._stops, False
+        return self.name if was else None
+
+    def answer(self, command: AskOperator, snapshot: Snapshot) -> Answered:
+        start_s = self._clock()
+        said = self._judge(command, snapshot) if command.task == ruling.TASK else self._yes_or_no(command)
+        return said, round((self._clock() - start_s) * 1e9)
+
+    def held(self, run: HeldRun) -> tuple[bool | OperatorDecided, int]:
+        start_s = self._clock()
+
+        def thought_ns() -> int:
+            nonlocal start_s
+            now_s = self._clock()
+            passed, start_s = now_s - start_s, now_s
+            return round(passed * 1e9)
+
+        self._screen.print()
+        if run.why_not:
+            self._screen.print(Text(f"It did not go on: {run.why_not}", style="bold red"))
+        self._screen.print(Text(f"■ HELD: {run.snapshot.message}", style="bold red"))
+        self._screen.print(Text(what_to_do(run.snapshot.message)))
+        if run.told:
+            self._screen.print(Text(f"Assistants: {run.told}."))
+        may = run.snapshot.may_decide
+        while True:
+            self._screen.print(
+                Text(
+                    f"go: go on once its cause is gone; end: leave it held; or decide: {', '.join(may)}",
+                    style="dim",
+                )
+            )
+            typed = self._typed("held> ")
+            match typed.lower():
+                case "go":
+                    return True, thought_ns()
+                case "end" | "stop":
+                    return False, thought_ns()
+                case "help":
+                    for kind in may:
+                        self._screen.print(Text(f"  {kind}: {KINDS[kind]}"))
+                    continue
+            decision = decision_of(typed, self.name)
+            why = decision if isinstance(decision, str) else why_not_decided(decision, run.snapshot)
+            if why is not None or isinstance(decision, str):
+                self._screen.print(Text(f"{why}.", style="yellow"))
+            elif decision.kind == "abort":
+                return decision, thought_ns()
+            else:
+                self._screen.print(Text(f"{run.decide(decision, thought_ns())}."))
+
+    # --- one question ---------------------------------------------------------------------------------------
+
+    def _typed(self, prompt: str) -> str:
+        """A line; nobody there any more is ``end`` for a hold, ``hold`` for a question."""
+        if self._is_gone:
+            return "end"
+        try:
+            return self._ask(prompt).strip()
+        except EOFError:
+            self._is_gone = True
+            return "end"
+
+    def _yes_or_no(self, command: AskOperator) -> OperatorConfirmed | OperatorDeclined:
+        while True:
+            typed = self._typed(f"{command.text} [y]es, [n]o because ..., stop: ")
+            kind, _, because = typed.partition(" because ")
+            match kind.strip().lower():
+                case "y" | "yes":
+                    return OperatorConfirmed(command.number, self.name)
+                case "n" | "no":
+                    return OperatorDeclined(
+                        command.number, self.name, because.strip() or f"no to: {command.text}"
+                    )
+                case "stop":
+                    self._stops = True
+                    return OperatorDeclined(command.number, self.name, "stop pressed")
+                case "end":
+                    return OperatorDeclined(command.number, self.name, "nobody is at the terminal")
+
+    def _judge(self, command: AskOperator, snapshot: Snapshot) -> OperatorConfirmed | OperatorDeclined:
+        sheet = RulingSheet(command, snapshot.needles)
+        self._show(sheet, snapshot)
+        while True:
+            typed = self._typed("needles> ")
+            kind, _, because = typed.partition(" because ")
+            match kind.strip().lower():
+                case "go" if not sheet.missing:
+                    return OperatorConfirmed(command.number, self.name, dict(sheet.answer))
+                case "go":
+                    self._screen.print(
+                        Text(f"Nothing is said of {', '.join(sheet.missing)} yet.", style="yellow")
+                    )
+                case "again" if ruling.AGAIN in (command.choices or {}).get(ruling.CT, ()):
+                    return OperatorConfirmed(command.number, self.name, {ruling.CT: ruling.AGAIN})
+                case "again":
+                    self._screen.print(Text("Another CT is not left to you in this run.", style="yellow"))
+                case "show":
+                    self._show(sheet, snapshot)
+                case "help" | "":
+                    self._screen.print(Text(HELP, style="dim"))
+                case "hold":
+                    return OperatorDeclined(
+                        command.number, self.name, because.strip() or "held by the trainee"
+                    )
+                case "stop":
+                    self._stops = True
+                    return OperatorDeclined(command.number, self.name, "stop pressed")
+                case "end":
+                    return OperatorDeclined(command.number, self.name, "nobody is at the terminal")
+                case _:
+                    problem = sheet.say(typed)
+                    if problem is not None:
+                        self._screen.print(Text(f"{problem}.", style="yellow"))
+                    elif sheet.missing:
+                        self._screen.print(Text(f"Left: {', '.join(sheet.missing)}", style="dim"))
+                    else:
+                        self._show(sheet, snapshot)
+
+    def _show(self, sheet: RulingSheet, snapshot: Snapshot) -> None:
+        table = Table(
+            box=None, header_style="bold", padding=(0, 1), title=snapshot.message, title_justify="left"
+        )
+        table.add_column("needle")
+        for heading in ("try", "tip mm", "±", "lateral", "depth", "angle°"):
+            table.add_column(heading, justify="right")
+        for heading in ("verdict", "proposal x, y, deeper mm", "you say"):
+            table.add_column(heading, no_wrap=True)
+        for needle in snapshot.needles:
+            found = needle.deviation
+            if found is None or needle.name not in (sheet.asked.choices or {}):
+                continue
+            way = sheet.proposal(needle.name)
+            table.add_row(
+                needle.name + (" ref" if needle.is_reference else ""),
+                str(needle.attempt),
+                f"{found.total_mm:.1f}",
+                f"{found.sigma_mm:.1f}",
+                f"{found.lateral_mm:.1f}",
+                f"{found.depth_mm:+.1f}",
+                f"{found.angle_deg:.1f}",
+                Text(f"{SYMBOL[found.verdict]} {found.verdict.value}", style=STYLE[found.verdict]),
+                "" if way is None else " ".join(f"{mm:+.1f}" for mm in way),
+                sheet.words.get(needle.name, ""),
+            )
+        self._screen.print(table)
+        if sheet.missing:
+            self._screen.print(Text(HELP, style="dim"))
+        else:
+            self._screen.print(Text("Every needle is judged: go, or change a word.", style="dim"))
