@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +15,13 @@ from console.keyboard import Keyboard
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
-    from console.live import ProcedureView
     from controller.aftermath import ScanAnalyst
     from controller.devices_file import Devices
     from controller.door import Door
     from controller.events import OperatorDecided
     from controller.order import Order
     from controller.procedure import Procedure
-    from controller.result import DoseResult, ProcedureResult
+    from controller.result import DoseResult, ProcedureResult, Progress
     from controller.snapshot import Snapshot
     from controller.undertaking import Held
     from drivers.record import Recorder
@@ -45,13 +44,16 @@ def carry_out(
     quiet: bool,
     record: Path | None = None,
     put_aside: tuple[str, ...] = (),
+    beside: Sequence[Sequence[str]] = (),
 ) -> int:
     """Begin, or take up again; to the end, or to a hold that stays. The exit status.
 
     Args:
+        beside: commands of ``seedguide`` that run beside it.
         record: takes the bytes.
         put_aside: devices that people stand in for from here on.
     """
+    from console.beside import Beside
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
@@ -59,12 +61,14 @@ def carry_out(
     from planning.site_protocol import load_site_protocol
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
+    aside = Beside(beside, lambda line: print(line, flush=True))
     with ProcedureView(screen, quiet=quiet or order.operator == "terminal") as view:
-        carried = _Carried(folder, order, plan, devices, view)
+        carried = _Carried(folder, order, plan, devices, aside.begun_with(view))
         try:
             result = carried.result(is_begun=is_begun, record=record, put_aside=put_aside)
         finally:
             carried.close()
+            aside.end()
         goals = judge(result)
         report = write_report(result, goals, load_site_protocol(plan.site_protocol), folder)
     print_summary(screen, result, goals, report)
@@ -78,7 +82,9 @@ def carry_out(
 class _Carried:
     """One order with everything that carrying it out needs."""
 
-    def __init__(self, folder: Path, order: Order, plan: Plan, devices: Devices, view: ProcedureView) -> None:
+    def __init__(
+        self, folder: Path, order: Order, plan: Plan, devices: Devices, view: Callable[[Progress], None]
+    ) -> None:
         from controller.aftermath import ScanAnalyst, Stopwatch
         from controller.heavy_work import HeavyWork, HeavyWorkApart
 

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from console.detect_command import detect
 from console.devices_command import devices
 from console.endings import InternalFaultError, Interrupted
 from console.evaluate_command import evaluate
+from console.igtl_command import igtl, igtl_arguments, igtl_options
 from console.journal_command import journal, verify_journal
 from console.plan_command import plan
 from console.resume_command import resume
@@ -40,7 +41,6 @@ from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
     from console.output_folder import OutputFolder
-    from controller.result import Progress
     from simulator.rehearsal.options import RehearsalOptions
 
 _NOTICE = "Research and training software, not a medical device, not for clinical use."
@@ -130,13 +130,14 @@ def seedguide() -> None:
 @click.option(
     "--console-port", default=8100, show_default=True, type=click.IntRange(0, 65535), help="0: any."
 )
+@igtl_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any) -> int:
     """Take the folder, play the procedure, and give the folder back if the input was bad."""
     from console.output_folder import OutputFolder
 
-    if chosen["with_console"]:
+    if chosen["with_console"] or chosen["igtl_port"] is not None:
         chosen |= {"door": "ports", "speed": chosen["speed"] or _CONSOLE_SPEED}
     if chosen["speed"] is not None and chosen["door"] != "ports":
         raise AskedWrongly("--speed needs --door ports: in-process the clock is virtual.")
@@ -162,7 +163,7 @@ def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any)
 
 
 def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, Any]) -> int:
-    from console.console_process import ConsoleProcess
+    from console.beside import Beside
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
@@ -174,12 +175,14 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ExitStack() as stack:
         view = stack.enter_context(ProcedureView(screen, quiet=quiet))
-        listener: Callable[[Progress], None] = view
+        commands = igtl_arguments(folder.path, chosen["igtl_port"], chosen["igtl_host"])
         if chosen["with_console"]:
-            page = ConsoleProcess(folder.path, chosen["console_port"], _say_aloud)
-            stack.callback(page.end)
-            listener = page.begun_with(view)
-        result = play(_options(case, folder.path, chosen), listener)
+            commands.append(
+                ["console", "--procedure", str(folder.path), "--port", str(chosen["console_port"])]
+            )
+        beside = Beside(commands, _say_aloud)
+        stack.callback(beside.end)
+        result = play(_options(case, folder.path, chosen), beside.begun_with(view))
         goals = judge(result)
         started_s = time.perf_counter()
         report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
@@ -193,7 +196,8 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
 def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     from simulator.rehearsal.options import RehearsalOptions
 
-    known = {name: value for name, value in chosen.items() if name not in ("with_console", "console_port")}
+    beside = ("with_console", "console_port", "igtl_port", "igtl_host")
+    known = {name: value for name, value in chosen.items() if name not in beside}
     operator = "door" if chosen["with_console"] else "auto"
     return RehearsalOptions(case=case, out=out, operator=operator, **known)
 
@@ -224,6 +228,7 @@ seedguide.add_command(run)
 seedguide.add_command(resume)
 seedguide.add_command(console)
 seedguide.add_command(console_user)
+seedguide.add_command(igtl)
 seedguide.add_command(watch)
 seedguide.add_command(stop)
 seedguide.add_command(journal)

@@ -128,19 +128,24 @@ class DoorClient:
         """Press stop; why it could not be handed over, or None."""
         return self._refusal({"do": "stop"})
 
+    def hand_over(self, words: dict[str, Any]) -> int:
+        """Any request; its reply comes through ``news``, with the number returned here as ``to``."""
+        self._asked += 1
+        self._say({**words, "id": self._asked})
+        return self._asked
+
     def ask(self, words: dict[str, Any]) -> dict[str, Any]:
         """Any request, and its reply; news that come before are kept for ``news``.
 
         Raises:
             ConnectionError: the door is closed, or does not reply.
         """
-        self._asked += 1
-        self._say({**words, "id": self._asked})
+        asked = self.hand_over(words)
         while True:
             reply = self._next(_PATIENCE_S)
             if reply is None:
                 raise ConnectionError("the door does not reply")
-            if reply.get("to") == self._asked:
+            if reply.get("to") == asked:
                 return reply
             if "refused" in reply:
                 raise ConnectionError(str(reply["refused"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from console.igtl_command import igtl_arguments, igtl_options
 from console.run_command import EXIT_STATUSES
 from planning.refusal import AskedWrongly
 
@@ -39,6 +40,7 @@ HELD = 3
 @click.option(
     "--record", metavar="FILE", type=click.Path(path_type=Path), help="The wires' bytes, into a new file."
 )
+@igtl_options
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def resume(
     folder: Path,
@@ -48,6 +50,8 @@ def resume(
     scans: Path | None,
     operator: str | None,
     record: Path | None,
+    igtl_port: int | None,
+    igtl_host: str,
     quiet: bool,
 ) -> int:
     """Take the folder again, and carry its order on."""
@@ -100,6 +104,7 @@ def resume(
                 quiet=quiet,
                 record=record,
                 put_aside=put_aside,
+                beside=igtl_arguments(taken.path, igtl_port, igtl_host),
             )
         except NotResumed as problem:
             click.echo(f"seedguide: not resumed: {problem}", err=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from console.igtl_command import igtl_arguments, igtl_options
 from planning.refusal import AskedWrongly
 
 EXIT_STATUSES = """\b
@@ -71,6 +72,7 @@ Exit status:
 @click.option(
     "--record", metavar="FILE", type=click.Path(path_type=Path), help="Both wires' bytes, into a new file."
 )
+@igtl_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
 @click.option("--quiet", is_flag=True, help="Show the end table only.")
 def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet: bool, **chosen: Any) -> int:
@@ -111,7 +113,14 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     with kept_once_begun(OutputFolder.take(out, overwrite=overwrite, case=case), JOURNAL_FILE) as folder:
         order.write(folder.path, the_plan, devices)
         return carry_out(
-            folder.path, order, the_plan, devices, is_begun=False, quiet=quiet, record=chosen["record"]
+            folder.path,
+            order,
+            the_plan,
+            devices,
+            is_begun=False,
+            quiet=quiet,
+            record=chosen["record"],
+            beside=igtl_arguments(folder.path, chosen["igtl_port"], chosen["igtl_host"]),
         )
 
 

@@ -50,7 +50,7 @@ MOST_CLIENTS = 8
 HELLO_WITHIN_S = 5.0
 BEAT_EVERY_S = 0.5
 """So often followers are told how long ago the loop that owns the ports last looked in."""
-_LOOK_EVERY_S = 0.25
+_LOOK_EVERY_S = 0.1
 PROPOSE_EVERY_S = 1.0
 """At most one proposal in so long: the journal keeps each."""
 KNOCK_EVERY_S = 10.0

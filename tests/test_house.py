@@ -52,7 +52,8 @@ MAY_TOUCH_IT = {
     "console/console_command.py": {"asyncio"},  # the page's server
     "console/web_app.py": {"asyncio", "time"},  # pages are many and slow; sessions end
     "console/live_run.py": {"asyncio", "threading"},  # follows the door beside the page's server
-    "console/console_process.py": {"threading"},  # hears what the page's server says
+    "console/beside.py": {"threading"},  # hears what the processes beside say
+    "console/igtl/server.py": {"socket", "selectors", "time"},  # its clients
     "console/web_server.py": {"asyncio", "socket", "time"},
     "console/web_login.py": {"secrets"},  # session tokens nobody can guess
     "console/plan_command.py": {"time"},  # the time limit a person gave

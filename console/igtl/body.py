@@ -56,7 +56,8 @@ class Status:
 
     def pack(self) -> bytes:
         return (
-            _STATUS.pack(self.code, self.subcode, _ascii(self.error)[:20]) + _ascii(self.text)[:LONGEST_STRING]
+            _STATUS.pack(self.code, self.subcode, _ascii(self.error)[:20])
+            + _ascii(self.text)[:LONGEST_STRING]
         )
 
     @staticmethod

@@ -13,8 +13,8 @@ _ALL = 0xFFFFFFFFFFFFFFFF
 def _table_entry(byte: int) -> int:
     crc = byte << 56
     for _ in range(8):
-        crc = (crc << 1) ^ _POLYNOMIAL if crc >> 63 else crc << 1
-    return crc & _ALL
+        crc = ((crc << 1) & _ALL) ^ (_POLYNOMIAL if crc >> 63 else 0)
+    return crc
 
 
 _TABLE = tuple(_table_entry(byte) for byte in range(256))

@@ -85,10 +85,9 @@ class Peer:
 
     def wake(self, now_ns: int) -> None:
         """Time has come; ticks that were missed are not made up for."""
-        if self._is_told or self._robot.is_moving:
-            if now_ns >= self._next_ns:
-                self._due = now_ns // TICK_NS
-                self._next_ns = (self._due + 1) * TICK_NS
+        if (self._is_told or self._robot.is_moving) and now_ns >= self._next_ns:
+            self._due = now_ns // TICK_NS
+            self._next_ns = (self._due + 1) * TICK_NS
         self.look(now_ns)
 
     # --- beside them ------------------------------------------------------------------------------------

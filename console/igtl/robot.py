@@ -39,8 +39,9 @@ STOPPED_WITHIN_NS = 5_000_000_000
 
 @dataclass
 class Wish:
-    """Something for the door. ``answered`` gets its reply, or None when there is no door."""
+    """Something of ``client`` for the door. ``answered`` gets its reply, or None when there is no door."""
 
+    client: str
     words: dict[str, Any]
     answered: Callable[[dict[str, Any] | None], None]
 
@@ -108,7 +109,9 @@ class Robot:
 
     def _enter(self, phase: str, query: str, now_ns: int) -> None:
         if phase in ("STOP", "EMERGENCY"):  # before anything is said
-            self.wishes.insert(0, Wish({"do": "stop"}, lambda reply: self._stop_taken(phase, reply)))
+            self.wishes.insert(
+                0, Wish(self._client, {"do": "stop"}, lambda reply: self._stop_taken(phase, reply))
+            )
             self._stop_by_ns, self._stop_is_taken = now_ns + STOPPED_WITHIN_NS, False
         self._say("STRING", f"ACK_{query}", pack_string(phase))
         if phase not in PHASES:
@@ -136,9 +139,7 @@ class Robot:
             return "no procedure is running"
         if phase == "START_UP":
             absent = [
-                name
-                for name in ("rig", "applicator")
-                if view.devices.get(name, {}).get("link") != "answers"
+                name for name in ("rig", "applicator") if view.devices.get(name, {}).get("link") != "answers"
             ]
             return f"no answer from {' and '.join(absent)}" if absent else ""
         if phase in ("TARGETING", "MOVE_TO_TARGET") and not self._is_calibrated:
@@ -203,9 +204,8 @@ class Robot:
         off = np.linalg.norm(tips - pose.translation_mm, axis=1)
         nearest = view.plan.needles[int(off.argmin())]
         if off.min() > view.tolerance_mm:
-            return (
-                f"{off.min():.1f} mm from the nearest planned tip ({nearest.name}), more than {view.tolerance_mm:g} mm"
-            )
+            near = f"{off.min():.1f} mm from the nearest planned tip ({nearest.name})"
+            return f"{near}, more than {view.tolerance_mm:g} mm"
         tilt_deg = angle_between_deg(pose.turn([0.0, 0.0, 1.0]), nearest.direction)
         if tilt_deg > MOST_TILT_DEG:
             return f"its z axis is {tilt_deg:.0f} deg from needle {nearest.name}, more than {MOST_TILT_DEG:g} deg"
@@ -229,11 +229,13 @@ class Robot:
             "because": f"MOVE_TO_TARGET {query} from {self._client}",
         }
         wished = self._wished = (number, query)
-        self.wishes.append(Wish(words, lambda reply: self._proposed(wished, reply)))
+        self.wishes.append(Wish(self._client, words, lambda reply: self._proposed(wished, reply)))
 
     def _proposed(self, wished: tuple[int, str], reply: dict[str, Any] | None) -> None:
         is_accepted = reply is not None and bool(reply["accepted"])
-        if self._wished != wished or self.phase != "MOVE_TO_TARGET":  # it has gone on to another phase meanwhile
+        if (
+            self._wished != wished or self.phase != "MOVE_TO_TARGET"
+        ):  # it has gone on to another phase meanwhile
             if is_accepted and reply is not None:
                 self._take_back(int(reply["number"]))
         elif is_accepted and reply is not None:
@@ -250,7 +252,9 @@ class Robot:
         self._wished = (0, "")
 
     def _take_back(self, number: int) -> None:
-        self.wishes.append(Wish({"do": "withdraw_proposal", "number": number}, lambda _reply: None))
+        self.wishes.append(
+            Wish(self._client, {"do": "withdraw_proposal", "number": number}, lambda _reply: None)
+        )
 
     def leave(self) -> None:
         """The client has gone."""

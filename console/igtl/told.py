@@ -94,7 +94,8 @@ class Told:
     def _points(self) -> dict[str, list[PointItem]]:
         plan, delivered = self._view.plan, set(self._view.seeds())
         targets = [
-            PointItem(needle.name, "Target", _TARGET_RGBA, ras_point(needle.tip_mm)) for needle in plan.needles
+            PointItem(needle.name, "Target", _TARGET_RGBA, ras_point(needle.tip_mm))
+            for needle in plan.needles
         ]
         entries = [
             PointItem(needle.name, "Entry", _TARGET_RGBA, ras_point(needle.entry_mm))
@@ -119,7 +120,9 @@ class Told:
         if not state:
             procedure = Status(Code.SHUT_DOWN, "", "no procedure is running")
         elif view.beat_s > _STALE_S:
-            procedure = Status(Code.TIME_OUT, state, f"the controller's loop has not looked in for {view.beat_s:.0f} s")
+            procedure = Status(
+                Code.TIME_OUT, state, f"the controller's loop has not looked in for {view.beat_s:.0f} s"
+            )
         else:
             procedure = Status(_CODES.get(state, Code.OK), state, words)
         return [("Procedure", procedure), *((name, self._device(name)) for name in ("Rig", "Applicator"))]

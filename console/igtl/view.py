@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from controller.commands import AskOperator, RequestScan
+from controller.guidance import Landing
 from controller.journal import Record
 from controller.knowledge import Knowledge, NeedleStory, ProcedureSettings
 from controller.procedure import Procedure
@@ -20,6 +21,9 @@ from controller.replay import event_of
 from planning.frame import Floats, RigidTransform
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
+
+_SAME_PATH_MM = 0.05
+"""A needle whose guide stands here is still on the path on which the CT has seen it (two decimals of the rig)."""
 
 
 class RunView:
@@ -49,6 +53,7 @@ class RunView:
         self.changes = 0
         self.last_record = 0
         self._procedure: Procedure | None = None
+        self._seen: dict[str, Landing] = {}
         self._planned_pose = plan.planned_patient_from_rig()
 
     # --- the door's news --------------------------------------------------------------------------------
@@ -80,8 +85,20 @@ class RunView:
                 self._procedure = Procedure(self.plan, ProcedureSettings(**record.body["settings"]))
             elif record.kind == "event" and self._procedure is not None and not self._procedure.is_ended:
                 self._procedure.handle(event_of(record, "the journal"))
+                if record.body["event"] == "ScanAnalysed":
+                    self._see(self._procedure.known)
         except (AskedWrongly, TypeError) as problem:  # of another version: what is not known is not shown
             self._procedure, self.problem = None, str(problem)
+
+    def _see(self, known: Knowledge) -> None:
+        """Keep where the CT of now shows needles, and where they had been commanded to."""
+        if not known.judged:
+            return
+        scan = known.judged[-1]
+        for name, tip in scan.found_tips_mm.items():
+            aim = known.needles[name].aim_rig_mm
+            if aim is not None:
+                self._seen[name] = Landing(aim.copy(), np.array(tip), np.array(scan.found_directions[name]))
 
     # --- where things are -------------------------------------------------------------------------------
 
@@ -122,8 +139,9 @@ class RunView:
     def needle_poses(self) -> dict[str, RigidTransform]:
         """Needles that are in the patient or in the grip, each as best known.
 
-        In the grip: where the carriage is, with what CTs told of this path. Else where the last CT shows it; moved
-        since then, where it was commanded to. Coupled to the applicator: as far back as it was drawn.
+        Where the last CT shows it; moved in depth since then (in the grip: where the carriage is), as much further
+        along its own axis; on another path, or before any CT, where it was commanded to. Coupled to the applicator: as
+        far back as it was drawn.
         """
         known = self._known
         if known is None:
@@ -131,13 +149,21 @@ class RunView:
         at = self._carriage_rig_mm()
         poses = {}
         for name, story in known.needles.items():
-            if known.gripped == name and at is not None:
-                offsets = story.offsets_rig_mm(known.pose) if not story.is_new_path else []
-                tip = known.pose.apply(at + (np.mean(offsets, axis=0) if offsets else 0.0))
-                poses[name] = RigidTransform(known.pose.rotation, tip)
-            elif story.state in ("at reference depth", "in place") and story.aim_rig_mm is not None:
-                poses[name] = _standing(story, known.pose)
+            aim = at if known.gripped == name and at is not None else story.aim_rig_mm
+            is_there = known.gripped == name or story.state in ("at reference depth", "in place")
+            if is_there and aim is not None:
+                poses[name] = self._standing(story, aim, known.pose)
         return poses
+
+    def _standing(self, story: NeedleStory, aim_rig_mm: Floats, rig_pose: RigidTransform) -> RigidTransform:
+        seen = self._seen.get(story.plan.name)
+        if seen is None or np.linalg.norm((seen.commanded_rig_mm - aim_rig_mm)[:2]) > _SAME_PATH_MM:
+            tip, direction = rig_pose.apply(aim_rig_mm), rig_pose.turn([0.0, 0.0, 1.0])
+        else:
+            deeper_mm = float(aim_rig_mm[2] - seen.commanded_rig_mm[2])
+            direction = seen.found_direction
+            tip = seen.found_patient_mm + direction * deeper_mm
+        return _pose(tip - direction * (story.last_z_um / 1000.0), direction, rig_pose)
 
     def seeds(self) -> tuple[int, ...]:
         """Numbers of the seeds that were delivered."""
@@ -151,18 +177,6 @@ class RunView:
         pending = procedure.pending
         waits = isinstance(pending, AskOperator | RequestScan) and pending.number > number
         return procedure.is_over or procedure.state == "PAUSED" or waits
-
-
-def _standing(story: NeedleStory, rig_pose: RigidTransform) -> RigidTransform:
-    assert story.aim_rig_mm is not None
-    landing = story.landings[-1] if story.landings and not story.is_new_path else None
-    if landing is None:
-        tip, direction = rig_pose.apply(story.aim_rig_mm), rig_pose.turn([0.0, 0.0, 1.0])
-    else:
-        direction = np.asarray(landing.found_direction)
-        moved = rig_pose.turn(story.aim_rig_mm - landing.commanded_rig_mm)  # in depth only: the path is the same
-        tip = landing.found_patient_mm + moved
-    return _pose(tip - direction * (story.last_z_um / 1000.0), direction, rig_pose)
 
 
 def _pose(tip_mm: Floats, direction: Floats, rig_pose: RigidTransform) -> RigidTransform:
