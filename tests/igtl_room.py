@@ -12,11 +12,13 @@ from console.igtl.body import Status, unpack_string, unpack_transform
 from console.igtl.message import Body, Message
 from console.igtl.view import RunView
 from controller.door_words import snapshot_words
-from controller.journal import Record, read_journal
+from controller.journal import Journal, Record, read_journal
 from controller.knowledge import ProcedureSettings
 from controller.procedure import Procedure
+from planning.frame import RigidTransform
 from planning.plan import Plan
-from tests.plain_room import Room
+from simulator.rehearsal.control_part import ControlPart
+from simulator.rehearsal.plain_tissue import PlainTissue
 
 STANDING = {
     "rig": {"link": "answers", "position": "known", "state": "Idle", "x_mm": 1.0, "y_mm": -2.0, "z_mm": -19.0}
@@ -25,13 +27,10 @@ STANDING["applicator"] = {"link": "answers", "state": "IDLE", "latch": "NONE", "
 
 
 def played(plan: Plan, folder: Path) -> list[Record]:
-    """The journal of a whole procedure, as ``run`` would have opened it."""
-    room = Room(plan)
-    session = room.session(folder)
-    body = {"plan": plan.content_hash, "settings": asdict(room.settings)}
-    session.journal.append(0, "opened", body)
-    session.run()
-    session.journal.close()
+    """The journal of a whole procedure."""
+    setup = RigidTransform.from_rotation_vector((0.3, -0.4, 0.2), (1.5, -2.0, 1.0))
+    tissue = PlainTissue(plan.planned_patient_from_rig() @ setup, own_mm=1.2, repeats=0.8, seed=3)
+    ControlPart(plan, tissue, seed=3).play(Journal(folder / "journal.sqlite"))
     return list(read_journal(folder / "journal.sqlite"))
 
 

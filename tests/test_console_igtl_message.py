@@ -40,7 +40,7 @@ POINTS = st.builds(
 BODIES = st.one_of(
     st.builds(lambda n, t: Body.of("STRING", n, body.pack_string(t)), NAMES, st.text(max_size=60)),
     st.builds(
-        lambda n, c, t: Body.of("STATUS", n, Status(c, t[:20], t).pack()), NAMES, st.integers(0, 19), TEXTS
+        lambda n, c, t: Body.of("STATUS", n, Status(c, t[:19], t).pack()), NAMES, st.integers(0, 19), TEXTS
     ),
     st.builds(lambda n, p: Body.of("POINT", n, body.pack_points(p)), NAMES, st.lists(POINTS, max_size=3)),
     st.builds(lambda n: Body.of("TRANSFORM", n, body.pack_transform(ras_from_own(POSE))), NAMES),

@@ -135,7 +135,7 @@ def test_a_confirmed_motion_is_followed_to_its_end(tmp_path: Path) -> None:
     plan = made_plan(2, 1, 1)
     client = Client(plan)
     records = played(plan, tmp_path)
-    first = next(r for r in records if r.kind == "intention" and r.body.get("task") == "load_needle")
+    first = next(r for r in records if r.kind == "intention" and r.body.get("task") == "guide_needle")
     for record in records[: first.number]:
         client.view.take(record_news(record))
     ask = {**ASK, "number": first.body["number"], "needle": first.body["needle"]}
@@ -155,7 +155,7 @@ def test_a_confirmed_motion_is_followed_to_its_end(tmp_path: Path) -> None:
         heard = client.heard()
     assert heard == ["STATUS MOVE_TO_TARGET 1 []", "TRANSFORM CURRENT_POSITION"]
     assert record.body["event"] == "CommandDone"
-    assert next(after).body["task"] == "load_needle"  # the next needle is asked for
+    assert next(after).body["task"] == "guide_needle"  # the next needle is asked for
     assert not client.robot.is_moving
 
 

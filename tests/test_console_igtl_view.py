@@ -14,7 +14,7 @@ from controller.knowledge import ProcedureSettings
 from tests.igtl_room import STANDING, a_view, matrix_of, played, record_news, snapshot_news
 from tests.made_plan import POSE, made_plan
 
-PLAN = made_plan(2, 2, 1)
+PLAN = made_plan(3, 2, 2)
 
 
 @pytest.fixture(scope="module")

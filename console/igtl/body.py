@@ -47,7 +47,10 @@ class Code(IntEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """A STATUS message's content. ``subcode`` is ours to define: always 0. ``error`` holds 20 bytes at most."""
+    """A STATUS message's content. ``subcode`` is ours to define: always 0. ``error`` holds 19 characters.
+
+    Both texts end with a zero byte, as the C++ library writes them: it reads on until it finds one.
+    """
 
     code: int
     error: str = ""
@@ -55,10 +58,8 @@ class Status:
     subcode: int = 0
 
     def pack(self) -> bytes:
-        return (
-            _STATUS.pack(self.code, self.subcode, _ascii(self.error)[:20])
-            + _ascii(self.text)[:LONGEST_STRING]
-        )
+        head = _STATUS.pack(self.code, self.subcode, _ascii(self.error)[:19])
+        return head + _ascii(self.text)[:LONGEST_STRING] + b"\0"
 
     @staticmethod
     def unpack(content: bytes) -> Status:

@@ -70,6 +70,7 @@ class Peer:
 
     def take(self) -> bytes:
         """What is to be sent now: answers, then the tick that is due, as things are at this moment."""
+        self._collect()
         out = bytes(self._answers)
         self._answers.clear()
         if self._due is not None:
@@ -103,8 +104,13 @@ class Peer:
         return wishes
 
     def leave(self) -> None:
-        """It has gone; what it had wished is taken back (``wishes``)."""
+        """It has gone; what it had wished is taken back (``wishes``), also what the door has not answered yet."""
         self._robot.leave()
+
+    @property
+    def awaits_door(self) -> bool:
+        """Something may still have to be taken back."""
+        return bool(self._robot.awaits_reply or self._robot.wishes)
 
     # --- what it says -----------------------------------------------------------------------------------
 

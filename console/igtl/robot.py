@@ -61,6 +61,7 @@ class Robot:
         phase: the work phase this client is in; "" before its first command: it may be no navigation at all.
         said: messages for the client, in order; taken and emptied by who sends them.
         wishes: for the door, in order; likewise. A stop is always first.
+        awaits_reply: proposals that the door has not answered; a client that goes must still take them back.
     """
 
     def __init__(self, view: RunView, client: str) -> None:
@@ -73,6 +74,7 @@ class Robot:
         self._proposal: int | None = None
         self._command: int | None = None
         self._wished: tuple[int, str] = (0, "")
+        self.awaits_reply = 0
         self._stop_by_ns: int | None = None
         self._stop_is_taken = False
 
@@ -229,9 +231,11 @@ class Robot:
             "because": f"MOVE_TO_TARGET {query} from {self._client}",
         }
         wished = self._wished = (number, query)
+        self.awaits_reply += 1
         self.wishes.append(Wish(self._client, words, lambda reply: self._proposed(wished, reply)))
 
     def _proposed(self, wished: tuple[int, str], reply: dict[str, Any] | None) -> None:
+        self.awaits_reply -= 1
         is_accepted = reply is not None and bool(reply["accepted"])
         if (
             self._wished != wished or self.phase != "MOVE_TO_TARGET"

@@ -126,13 +126,14 @@ class IgtlServer:
             self._selector.register(self._watched_door, selectors.EVENT_READ, "door")
 
     def _speak_to_door(self) -> None:
-        gone, self._gone = self._gone, []
-        wishes = [wish for peer in (*(c.peer for c in self._clients), *gone) for wish in peer.wishes()]
+        peers = [*(client.peer for client in self._clients), *self._gone]
+        wishes = [wish for peer in peers for wish in peer.wishes()]
         wishes.sort(key=lambda wish: wish.words["do"] != "stop")
         for wish in wishes:
             self._door.say(wish)
             if wish.words["do"] == "stop":
                 self._said(f"OpenIGTLink: STOP from {wish.client}")
+        self._gone = [peer for peer in self._gone if peer.awaits_door]
 
     # --- clients ----------------------------------------------------------------------------------------
 
