@@ -21,7 +21,7 @@ import click
 
 from console.bench_check_command import bench_check
 from console.campaign_command import campaign_command
-from console.console_command import console, console_user
+from console.console_command import console, console_arguments, console_user
 from console.detect_command import detect
 from console.devices_command import devices
 from console.endings import InternalFaultError, Interrupted
@@ -177,9 +177,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
         view = stack.enter_context(ProcedureView(screen, quiet=quiet))
         commands = igtl_arguments(folder.path, chosen["igtl_port"], chosen["igtl_host"])
         if chosen["with_console"]:
-            commands.append(
-                ["console", "--procedure", str(folder.path), "--port", str(chosen["console_port"])]
-            )
+            commands.append(console_arguments(folder.path, chosen["console_port"]))
         beside = Beside(commands, _say_aloud)
         stack.callback(beside.end)
         result = play(_options(case, folder.path, chosen), beside.begun_with(view))

@@ -56,6 +56,11 @@ def console(run: Path, case: Path | None, host: str, port: int, **chosen: Any) -
     return 0
 
 
+def console_arguments(run: Path, port: int) -> list[str]:
+    """The command that serves the page of a run that is played here, for ``Beside``."""
+    return ["console", "--procedure", str(run), "--port", str(port)]
+
+
 @click.command(
     "console-user",
     help="Let NAME log in at the console; asks for a PIN, which is kept as an argon2 hash only.",

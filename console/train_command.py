@@ -135,7 +135,8 @@ def _play(
     chosen: dict[str, Any],
     stack: ExitStack,
 ) -> Any:
-    from console.console_process import ConsoleProcess
+    from console.beside import Beside
+    from console.console_command import console_arguments
     from console.keyboard import Keyboard
     from console.training.at_door import DoorTrainee
     from console.training.script import ScriptedTrainee
@@ -149,7 +150,8 @@ def _play(
         person = TerminalTrainee(trainee, Keyboard().ask, screen, time.monotonic)
         news = _StateLines(screen)
         return training.train(ready, out, person, news), ()
-    page = ConsoleProcess(out, chosen["console_port"], lambda line: print(line, flush=True))
+    commands = [console_arguments(out, chosen["console_port"])]
+    page = Beside(commands, lambda line: print(line, flush=True))
     stack.callback(page.end)
     door: Door = Door(out, is_simulated=True)
     at_door = DoorTrainee(door, time.monotonic)
