@@ -34,6 +34,7 @@ SECTIONS = (
     Section("plan_a_case", "Planning the example"),
     Section("loading", "Seed loading against yardsticks, and the proven gap"),
     Section("robustness", "Placement errors"),
+    Section("campaign", "Campaigns"),
     Section("template", "Printed template"),
     Section("fuzz_dicom", "Damaged DICOM"),
     Section("scanner", "Simulated scanner"),
