@@ -13,9 +13,9 @@ from console.plots import DvhCurve, draw_dvh
 from console.slices import ISODOSE, PLANNED, TARGETS, WINDOW_HU, draw_needles, draw_seeds
 from planning.anatomy import Anatomy
 from planning.dicom import Case
+from planning.dose_box import dose_box
 from planning.dvh import StructureStatistics, dvh_curve
 from planning.plan import Plan
-from planning.planner import dose_box
 from planning.volume import Grid
 
 ROOM_MM = 35.0  # shown around the target

@@ -24,7 +24,7 @@ def evaluate_rt_plan(path: Path, case_folder: Path, chosen: dict[str, Any]) -> i
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.goals import judge_goals
-    from planning.planner import dose_of_seeds
+    from planning.implant_dose import dose_of_seeds
     from planning.rt_objects import read_rt_plan_seeds
     from planning.site_protocol import load_site_protocol
     from planning.sources import load_source, source_names

@@ -18,12 +18,12 @@ from skimage import measure
 from imaging.postplan import dose_of_the_day
 from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case, read_ct
+from planning.dose_box import dose_box
 from planning.dvh import StructureStatistics, dvh_curve
 from planning.frame import Floats
 from planning.goals import judge_goals
 from planning.mask import Mask
 from planning.plan import Plan
-from planning.planner import dose_box
 from planning.refusal import AskedWrongly
 from planning.site_protocol import SiteProtocol, load_site_protocol
 from planning.sources import load_source

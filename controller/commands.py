@@ -6,7 +6,7 @@ commands of a procedure from 1: it is the command's name in the journal.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -17,7 +17,7 @@ class Command:
     number: int
 
     def to_json(self) -> dict[str, Any]:
-        return {"command": type(self).__name__, **asdict(self)}
+        return {"command": type(self).__name__, **vars(self)}
 
 
 # --- people -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 from planning.frame import Floats, RigidTransform
 
@@ -31,6 +31,8 @@ PRIOR_TURN_SIGMA_DEG = 2.0
 """How far from its planned pose the rig may stand (assumed; set-up 3.2 +- 1.7 mm in CLINIC.md)."""
 POOR_FIT_MM = 5.0
 """RMS tip residual above which the estimate is refused (assumed: three times the expected scatter)."""
+MOST_STEPS, CONVERGED = 50, 1e-7
+"""Steps of the estimate, and the last one's size in deg and mm. 2 degrees off take 5, 15 degrees 15; else refused."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class RigEstimate:
 
 
 def estimate_rig(planned_patient_from_rig: RigidTransform, landings: Sequence[Landing]) -> RigEstimate:
-    """Maximum a posteriori pose of the rig from where needles landed.
+    """Maximum a posteriori pose of the rig from where needles landed (Gauss-Newton from the planned pose).
 
     Raises:
         ValueError: no landing at all.
@@ -69,29 +71,64 @@ def estimate_rig(planned_patient_from_rig: RigidTransform, landings: Sequence[La
     found = np.array([landing.found_patient_mm for landing in landings])
     axes = np.array([landing.found_direction for landing in landings])
     planned_tips = planned_patient_from_rig.apply(commanded)
-    planned_axis = planned_patient_from_rig.turn([0.0, 0.0, 1.0])
+    axis = planned_patient_from_rig.turn([0.0, 0.0, 1.0])
     centre = planned_tips.mean(axis=0)
-
-    def correction(parameters: Floats) -> RigidTransform:
-        return RigidTransform.from_rotation_vector(parameters[:3], parameters[3:], centre)
-
-    def residuals(parameters: Floats) -> Floats:
-        move = correction(parameters)
-        return np.concatenate(
+    arms = planned_tips - centre
+    turn_deg, shift_mm = np.zeros(3), np.zeros(3)
+    has_converged = False
+    for _ in range(MOST_STEPS):
+        rotation = Rotation.from_rotvec(turn_deg, degrees=True).as_matrix()
+        arms_now, axis_now = arms @ rotation.T, rotation @ axis
+        residuals = np.concatenate(
             [
-                ((move.apply(planned_tips) - found) / TIP_SIGMA_MM).ravel(),
-                (np.degrees(move.turn(planned_axis) - axes) / AXIS_SIGMA_DEG).ravel(),
-                parameters[:3] / PRIOR_TURN_SIGMA_DEG,
-                parameters[3:] / PRIOR_SHIFT_SIGMA_MM,
+                ((arms_now + centre + shift_mm - found) / TIP_SIGMA_MM).ravel(),
+                (np.degrees(axis_now - axes) / AXIS_SIGMA_DEG).ravel(),
+                turn_deg / PRIOR_TURN_SIGMA_DEG,
+                shift_mm / PRIOR_SHIFT_SIGMA_MM,
             ]
         )
-
-    # From exactly zero: the first step may be as long as the start, so that a shift of 1e-15 mm would end it there.
-    solution = least_squares(residuals, np.zeros(6), x_scale="jac")
-    pose = correction(solution.x) @ planned_patient_from_rig
+        per_deg = np.radians(_turned_per(np.radians(turn_deg)))
+        by_turn = [
+            *(_cross(arm).T @ per_deg / TIP_SIGMA_MM for arm in arms_now),
+            *([np.degrees(_cross(axis_now).T @ per_deg) / AXIS_SIGMA_DEG] * len(axes)),
+            np.eye(3) / PRIOR_TURN_SIGMA_DEG,
+            np.zeros((3, 3)),
+        ]
+        by_shift = [
+            *([np.eye(3) / TIP_SIGMA_MM] * len(arms)),
+            *([np.zeros((3, 3))] * (len(axes) + 1)),
+            np.eye(3) / PRIOR_SHIFT_SIGMA_MM,
+        ]
+        jacobian = np.hstack([np.vstack(by_turn), np.vstack(by_shift)])
+        step = np.linalg.lstsq(jacobian, -residuals, rcond=None)[0]
+        turn_deg, shift_mm = turn_deg + step[:3], shift_mm + step[3:]
+        has_converged = bool(np.abs(step).max() < CONVERGED)
+        if has_converged:
+            break
+    pose = RigidTransform.from_rotation_vector(turn_deg, shift_mm, centre) @ planned_patient_from_rig
     distance = np.linalg.norm(pose.apply(commanded) - found, axis=1)
     rms = float(np.sqrt(np.mean(distance**2)))
-    return RigEstimate(pose, rms, rms <= POOR_FIT_MM)
+    return RigEstimate(pose, rms, has_converged and rms <= POOR_FIT_MM)
+
+
+def _cross(v: Floats) -> Floats:
+    """``(3, 3)`` matrix with ``_cross(v) @ w = v x w``."""
+    x, y, z = v
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def _turned_per(rotation_rad: Floats) -> Floats:
+    """``(3, 3)``: how a turned point turns further when its rotation vector changes (left Jacobian of SO(3)).
+
+    Chirikjian, Stochastic Models, Information Theory, and Lie Groups vol. 2, eq. 10.86; series near zero.
+    """
+    angle = float(np.linalg.norm(rotation_rad))
+    about = _cross(rotation_rad)
+    if angle < 1e-4:
+        return np.eye(3) + about / 2.0 + about @ about / 6.0
+    sine, cosine = np.sin(angle), np.cos(angle)
+    along: Floats = (1.0 - cosine) / angle**2 * about + (angle - sine) / angle**3 * about @ about
+    return np.eye(3) + along
 
 
 def offset_rig_mm(patient_from_rig: RigidTransform, landing: Landing) -> Floats:

@@ -2,7 +2,8 @@
 
 An append-only SQLite file (WAL, ``synchronous=FULL``). Each record carries the SHA-256 of the record before it,
 so a changed, missing or moved record is found by ``verify``. The intention is committed before a command is
-sent, its outcome after. Knows SQLite; does not know what a procedure is.
+sent, its outcome after; what is written between two commands is one transaction. Knows SQLite; does not know what
+a procedure is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ Kind = Literal[
     "opened", "event", "intention", "refusal", "decision", "stop", "recovery", "knock", "proposal", "room"
 ]
 _FIRST = "0" * 64
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Journal:
             raise AskedWrongly(f"{path}: a journal is already there; choose another output folder.")
         self._begin(path, 0, _FIRST, 0)
         try:
+            self._db.execute("BEGIN")
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self._db.execute(
                 "CREATE TABLE record (number INTEGER PRIMARY KEY, t_ns INTEGER NOT NULL, kind TEXT NOT NULL,"
@@ -62,6 +66,7 @@ class Journal:
                     f"CREATE TRIGGER no_{verb.lower()} BEFORE {verb} ON record"
                     " BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END"
                 )
+            self._db.execute("COMMIT")
         except sqlite3.Error as problem:
             self._db.close()
             raise AskedWrongly(f"{path}: the journal can't be made ({problem}).") from problem
@@ -85,6 +90,7 @@ class Journal:
         self._number, self._previous = number, previous
         self._last_ns, self._ahead_ns = last_ns, 0
         self._is_first = True
+        self._uncommitted: list[Record] | None = None
         self.listener: Callable[[Record], None] = lambda _record: None
         """Gets each record once it is on disk; must not raise."""
         try:
@@ -98,33 +104,86 @@ class Journal:
             raise AskedWrongly(f"{path}: {_why(problem)}") from problem
 
     def append(self, t_ns: int, kind: Kind, body: dict[str, Any]) -> Record:
-        """Commit one record; it is on disk when this returns.
+        """Commit one record; it is on disk when this returns, or (inside ``together``) when that ends.
 
         The procedure's clock never goes back: a writer that continues a journal counts on from its last record.
 
         Raises:
             AskedWrongly: it could not be written; the records before it are all there.
         """
+        if self._uncommitted is not None:
+            return self._write(t_ns, kind, body, self._uncommitted)
+        with self.together() as uncommitted:
+            return self._write(t_ns, kind, body, uncommitted)
+
+    def _write(self, t_ns: int, kind: Kind, body: dict[str, Any], uncommitted: list[Record]) -> Record:
         if self._is_first:
             self._is_first, self._ahead_ns = False, max(0, self._last_ns - t_ns)
         t_ns = max(t_ns + self._ahead_ns, self._last_ns)
-        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = _JSON(body)
         number = self._number + 1
         digest = _digest(number, t_ns, kind, text, self._previous)
+        row = (number, t_ns, kind, text, self._previous, digest)
+        with self._told(number):
+            self._db.execute("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", row)
+        record = Record(number, t_ns, kind, body, self._previous, digest)
+        uncommitted.append(record)
+        self._number, self._previous, self._last_ns = number, digest, t_ns
+        return record
+
+    @contextmanager
+    def together(self) -> Iterator[list[Record]]:
+        """Records appended inside are one transaction: all on disk when it ends, or none. Nothing is sent inside.
+
+        What was appended did happen, so it is committed also when an error ends it.
+
+        Raises:
+            AskedWrongly: they could not be written; the records before them are all there.
+        """
+        before = self._number, self._previous, self._last_ns
+        with self._told(before[0] + 1):
+            self._db.execute("BEGIN")
+        self._uncommitted = records = list[Record]()
         try:
-            self._db.execute(
-                "INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)",
-                (number, t_ns, kind, text, self._previous, digest),
-            )
+            yield records
+        finally:
+            self._uncommitted = None
+            if self._committed_after(before):
+                for record in records:
+                    self.listener(record)
+
+    def _committed_after(self, before: tuple[int, str, int]) -> bool:
+        is_committed = False
+        try:
+            if self._db.in_transaction:  # else an error was so grave that SQLite has undone all of it already
+                with self._told(before[0] + 1):
+                    self._commit()
+                is_committed = True
+        finally:
+            if not is_committed:
+                self._number, self._previous, self._last_ns = before
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+        return is_committed
+
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    @contextmanager
+    def _told(self, number: int) -> Iterator[None]:
+        """SQLite's errors in words; ``number``: of the first record that is not written."""
+        try:
+            yield
         except sqlite3.Error as problem:
             raise AskedWrongly(
                 f"{self._path}: record {number} can't be written: {_why(problem)} Nothing after record "
-                f"{self._number} was commanded."
+                f"{number - 1} was commanded."
             ) from problem
-        record = Record(number, t_ns, kind, body, self._previous, digest)
-        self._number, self._previous, self._last_ns = number, digest, t_ns
-        self.listener(record)
-        return record
+
+    def holds(self, record: Record) -> bool:
+        """The record is one of this file's, and on disk."""
+        waiting = () if self._uncommitted is None else self._uncommitted
+        return record.number <= self._number and record not in waiting
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from transitions import Machine, State
@@ -49,10 +50,35 @@ def _is_about_adapting(command: Command | None) -> bool:
 
 
 class _Steps:
-    """What ``transitions`` drives: the present state, and ``trigger``, which it adds."""
+    """What ``transitions`` drives: the present state of one procedure."""
 
-    state: str
-    trigger: Callable[..., bool]
+    def __init__(self, procedure: Procedure) -> None:
+        self.procedure = procedure
+        self.state = "READY"
+
+
+def _bound(guard: protocol.Guard) -> str | Callable[..., bool | None]:
+    return lambda event: guard(event.model.procedure.known)
+
+
+@cache
+def _machine() -> Machine:
+    """The protocol's table as a machine, the same for every procedure: it keeps nothing of any of them."""
+    machine = Machine(
+        model=None,
+        states=[State(name, on_enter=[_enter]) for name in protocol.STATES],
+        initial="READY",
+        auto_transitions=False,
+        send_event=True,
+    )
+    for row in protocol.TABLE:
+        guards = [_bound(guard) for guard in row.guards]
+        machine.add_transition(row.trigger, list(row.sources), row.destination, conditions=guards)
+    return machine
+
+
+def _enter(event: Any) -> None:
+    event.model.procedure._fill_agenda(event)
 
 
 class Procedure:
@@ -65,28 +91,11 @@ class Procedure:
 
     def __init__(self, plan: Plan, settings: ProcedureSettings) -> None:
         self.known = Knowledge.of(plan, settings)
-        self._steps = _Steps()
+        self._steps = _Steps(self)
         self._agenda: deque[Command] = deque()
         self._issued = 0
         self._pending: Command | None = None
         self._interrupted: Command | None = None
-        self._machine = Machine(
-            model=self._steps,
-            states=[State(name, on_enter=[self._fill_agenda]) for name in protocol.STATES],
-            initial="READY",
-            auto_transitions=False,
-            send_event=True,
-        )
-        for row in protocol.TABLE:
-            self._machine.add_transition(
-                row.trigger,
-                list(row.sources),
-                row.destination,
-                conditions=[self._bound(g) for g in row.guards],
-            )
-
-    def _bound(self, guard: protocol.Guard) -> Callable[[Any], bool]:
-        return lambda _event: guard(self.known)
 
     # --- what others may ask ----------------------------------------------------------------------------
 
@@ -256,7 +265,7 @@ class Procedure:
             is_aborting = self.state == "ABORTING"
             self.known.held_because = f"{self.known.held_because}; {message}" if is_aborting else message
         taken = any(row.trigger == trigger and self.state in row.sources for row in protocol.TABLE)
-        if not (taken and self._steps.trigger(trigger)):
+        if not (taken and _machine().events[trigger].trigger(self._steps)):
             self.known.message = f"{message} (nothing to do in {self.state})"
             return ()
         if self.state == "HELD" and not self.known.held_because:

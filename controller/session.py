@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from controller.adapting import automatic_answer, implant_now
@@ -45,7 +45,7 @@ from controller.events import (
     WorkLost,
 )
 from controller.interlocks import judge
-from controller.journal import Journal
+from controller.journal import Journal, Record
 from controller.procedure import Procedure
 from controller.snapshot import Snapshot
 from controller.worker import HeavyWorkLost
@@ -129,6 +129,14 @@ def why_real_is_refused(is_automatic: bool, only_simulated: bool) -> str | None:
     if only_simulated:
         return "it is real hardware, but devices.toml has a table [simulated], whose hands and clock are a bench's"
     return None
+
+
+@dataclass(frozen=True)
+class _Intention:
+    """A command that the interlocks let pass, and the record that says that it is meant."""
+
+    command: Command
+    record: Record
 
 
 class Session:
@@ -237,37 +245,51 @@ class Session:
     # --- one event in -----------------------------------------------------------------------------------
 
     def _take_in(self, event: Event) -> None:
+        """What happened, what is decided and what is meant next are one transaction; then screen and devices."""
         before = self.procedure.state
         under_way = self.procedure.pending
-        self.journal.append(self._transport.now_ns(), "event", event.to_json())
-        commands = self.procedure.handle(event)
-        after = self.procedure.state
-        if after != before:
-            reason = self.procedure.known.held_because or self.procedure.known.message
-            self.journal.append(
-                self._transport.now_ns(), "decision", {"from": before, "to": after, "because": reason}
-            )
-            if after == "HELD":
-                self.faults.append(reason)
-                if under_way is not None and self.procedure.pending is under_way:
-                    self._is_stopping = True
-                    self._rig.stop(self._transport.now_ns())
-                    self._applicator.stop(self._transport.now_ns())
+        with self.journal.together():
+            self.journal.append(self._transport.now_ns(), "event", event.to_json())
+            commands = self.procedure.handle(event)
+            after = self.procedure.state
+            if after != before:
+                reason = self.procedure.known.held_because or self.procedure.known.message
+                decision = {"from": before, "to": after, "because": reason}
+                self.journal.append(self._transport.now_ns(), "decision", decision)
+                if after == "HELD":
+                    self.faults.append(reason)
+                    if under_way is not None and self.procedure.pending is under_way:
+                        self._is_stopping = True
+                        self._rig.stop(self._transport.now_ns())
+                        self._applicator.stop(self._transport.now_ns())
+            meant = [self._mean(command) for command in commands]
         self._listener(self.snapshot())
-        for command in commands:
-            self._send(command)
+        for intention in meant:
+            if intention is not None:
+                self._send(intention)
 
     # --- one command out --------------------------------------------------------------------------------
 
-    def _send(self, command: Command) -> None:
+    def _mean(self, command: Command) -> _Intention | None:
+        """Judge a command, and write down that it is meant, or (None) why it must not leave."""
         now = self._transport.now_ns()
         refused = judge(command, self.procedure.known, device_facts(self._rig.state, self._applicator.state))
         if refused is not None:
             body = {**command.to_json(), "interlock": refused.interlock, "reason": refused.reason}
             self.journal.append(now, "refusal", body)
             self._inbox.append(CommandRefused(command.number, refused.interlock, refused.reason))
-            return
-        self.journal.append(now, "intention", command.to_json())
+            return None
+        return _Intention(command, self.journal.append(now, "intention", command.to_json()))
+
+    def _send(self, intention: _Intention) -> None:
+        """The one way to a device: of what was judged and is on disk.
+
+        Raises:
+            RuntimeError: the intention is not committed (a mistake of whoever calls).
+        """
+        if not self.journal.holds(intention.record):
+            raise RuntimeError(f"{intention.command} must not leave before its intention is on disk")
+        command, now = intention.command, self._transport.now_ns()
         match command:
             case AskOperator(task="adapt_plan") if self._operator.is_automatic:
                 self._inbox.append(automatic_answer(command, self._operator.name))
@@ -365,15 +387,14 @@ class Session:
         if self._awaited is not None:
             self._cancel_work()
         self._let_time_pass(self._transport.now_ns() + 1_000_000_000)
-        while self._inbox:
-            self.journal.append(self._transport.now_ns(), "event", self._inbox.popleft().to_json())
-        self.journal.append(
-            self._transport.now_ns(),
-            "decision",
-            {
+        now = self._transport.now_ns()
+        with self.journal.together():
+            while self._inbox:
+                self.journal.append(now, "event", self._inbox.popleft().to_json())
+            ended = {
                 "ended": self.procedure.state,
                 "because": self.procedure.known.held_because,
                 "devices": {"rig": asdict(self._rig.state), "applicator": asdict(self._applicator.state)},
-            },
-        )
+            }
+            self.journal.append(now, "decision", ended)
         self._listener(self.snapshot())

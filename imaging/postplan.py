@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from planning.anatomy import Anatomy
 from planning.dvh import StructureStatistics
-from planning.planner import dose_of_seeds
+from planning.implant_dose import dose_of_seeds
 from planning.sources import SeedSource
 from planning.volume import Grid
 

@@ -23,6 +23,7 @@ from planning.dose_points import dose_points
 from planning.dvh import StructureStatistics
 from planning.frame import Floats, unit
 from planning.goals import Goal, judge_goals
+from planning.implant_dose import implant_dose
 from planning.needles import Target, target_of
 from planning.placement import (
     TOLERANCE,
@@ -37,7 +38,7 @@ from planning.placement import (
 )
 from planning.plan import Plan, Point
 from planning.plan_rules import ROUNDING_MM
-from planning.planner import LEAST_RESERVE, RESERVE, SEED_OF_CHANCE, dose_of_seeds
+from planning.planner import LEAST_RESERVE, RESERVE, SEED_OF_CHANCE
 from planning.site_protocol import SiteProtocol, matches
 from planning.sources import SeedSource
 
@@ -123,9 +124,15 @@ def adapt(
         its CTV D90 is not below what is there (or what the plan gives, if that is less).
     """
     rx = plan.prescription_gy
-    planned = _figures(plan, anatomy, source, plan.seed_centres_mm(), plan.seed_directions())
+    dose = implant_dose(anatomy, source, rx)
+
+    def figures(centres_mm: Floats, directions: Floats) -> dict[str, StructureStatistics]:
+        dose.become(centres_mm, directions, plan.air_kerma_strength_u)
+        return dose.figures()
+
+    planned = figures(plan.seed_centres_mm(), plan.seed_directions())
     as_left = {needle.name: needle.retractions_mm for needle in implant.needles}
-    now = _figures(plan, anatomy, source, *_seeds_of(implant, as_left, plan.seed_length_mm))
+    now = figures(*_seeds_of(implant, as_left, plan.seed_length_mm))
     met = {goal.wanted for goal in judge_goals(protocol, planned, rx) if goal.met}
     missed = _missed(judge_goals(protocol, now, rx), met)
     if not missed or not implant.stock or not implant.needles:
@@ -133,7 +140,7 @@ def adapt(
     loaded = _load(plan, anatomy, protocol, source, implant)
     if loaded is None or loaded == as_left:
         return Adaptation(planned, now, missed)
-    then = _figures(plan, anatomy, source, *_seeds_of(implant, loaded, plan.seed_length_mm))
+    then = figures(*_seeds_of(implant, loaded, plan.seed_length_mm))
     before, after = _shortfall(protocol, now, rx, met), _shortfall(protocol, then, rx, met)
     d90, new_d90 = now["CTV"].d90_gy, then["CTV"].d90_gy
     if new_d90 < min(d90, planned["CTV"].d90_gy) or (*after, -new_d90) >= (*before, -d90):
@@ -162,13 +169,6 @@ def _shortfall(
                 over = (float(value) - bound) / bound
                 total += max(0.0, -over if limit.bound == "at_least" else over)
     return count, round(total, 4)
-
-
-def _figures(
-    plan: Plan, anatomy: Anatomy, source: SeedSource, centres_mm: Floats, directions: Floats
-) -> dict[str, StructureStatistics]:
-    strength, rx = plan.air_kerma_strength_u, plan.prescription_gy
-    return dose_of_seeds(anatomy, source, centres_mm, directions, strength, rx)[2]
 
 
 def _seeds_of(

@@ -8,7 +8,7 @@ source), and shares its work out to as many threads as it is given, by slabs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -28,7 +28,7 @@ from planning.sources import SeedSource
 from planning.tg43 import dose_rate
 from planning.volume import Grid
 
-POINTS_AT_A_TIME = 65_536  # of a grid
+POINTS_AT_A_TIME = 65_536
 
 
 def dose_per_u_gy(source: SeedSource, along_mm: ArrayLike, away_mm: ArrayLike) -> Floats:
@@ -77,24 +77,6 @@ def dose_on_grid_gy(
 ) -> NDArray[np.float32]:
     """Dose to infinity at the voxel centres, fast: ``float32 (nz, ny, nx)`` in Gy."""
     dose = np.zeros(grid.shape)
-    add_to_grid_gy(dose, source, centres_mm, directions, strength_u, grid, threads=threads)
-    return dose.astype(np.float32)
-
-
-def add_to_grid_gy(
-    dose_gy: Floats,
-    source: SeedSource,
-    centres_mm: ArrayLike,
-    directions: ArrayLike,
-    strength_u: ArrayLike,
-    grid: Grid,
-    *,
-    threads: int = 1,
-) -> None:
-    """Add the seeds to a dose, ``float64 (nz, ny, nx)``, in place.
-
-    A seed added with the opposite of its strength is taken out to the last digits of double precision.
-    """
     middle = grid.point_of(0.5 * (np.array(grid.shape) - 1.0))
     seeds = _seeds(source, centres_mm, directions, strength_u, middle)
     x, y, z = (((grid.centres_mm(k) - middle[k]) / 10.0).astype(np.float32) for k in range(3))
@@ -106,9 +88,10 @@ def add_to_grid_gy(
             part = slice(start, min(start + slices, slab.stop))
             points = np.empty((3, part.stop - start, ny, nx), dtype=np.float32)
             points[0], points[1], points[2] = x, y[:, None], z[part, None, None]
-            seeds.add(points.reshape(3, -1), dose_gy[part].reshape(-1))
+            seeds.add(points.reshape(3, -1), dose[part].reshape(-1))
 
     _share_out(fill, len(z), threads)
+    return dose.astype(np.float32)
 
 
 def dose_matrix_gy(
@@ -144,7 +127,7 @@ def dose_of_samples_gy(
         raise ValueError(f"centres of shape {centres.shape} but directions of shape {axes.shape}")
     points = PreparedPoints.of(points_mm)
     if not centres.shape[1]:
-        return np.zeros((len(centres), points.relative_cm.shape[1]), dtype=np.float32)
+        return np.zeros((len(centres), np.size(points_mm) // 3), dtype=np.float32)
     strength = np.broadcast_to(np.asarray(strength_u, dtype=float), centres.shape[:2]).ravel()
     return _rows(_seeds(source, centres, axes, strength, points.middle_mm), centres.shape[1], points, threads)
 
@@ -154,13 +137,13 @@ class PreparedPoints:
     """Points at which dose is wanted again and again.
 
     Attributes:
-        relative_cm: ``float32 (3, m)`` from their middle. Far from the frame's own origin single precision would
-            not resolve a micrometre; and whatever the seeds are, the middle is the same, so a seed is taken out by
-            the very numbers by which it was added.
+        parts: ``float32 (3, m)`` in cm from their middle. Far from the frame's own origin single precision would not
+            resolve a micrometre; and whatever the seeds are, the middle is the same, so a seed is taken out by the
+            very numbers by which it was added.
         middle_mm: ``(3,)``.
     """
 
-    relative_cm: NDArray[np.float32]
+    parts: tuple[NDArray[np.float32], ...]
     middle_mm: Floats
 
     @classmethod
@@ -168,7 +151,11 @@ class PreparedPoints:
         """``points_mm`` ``(m, 3)``."""
         points = np.asarray(points_mm, dtype=float).reshape(-1, 3)
         middle = 0.5 * (points.min(axis=0) + points.max(axis=0)) if len(points) else np.zeros(3)
-        return cls(np.ascontiguousarray(((points - middle) / 10.0).T, dtype=np.float32), middle)
+        parts = []
+        for start in range(0, len(points), POINTS_AT_A_TIME):
+            relative = (points[start : start + POINTS_AT_A_TIME] - middle) / 10.0
+            parts.append(np.ascontiguousarray(relative.T, dtype=np.float32))
+        return cls(tuple(parts), middle)
 
     def add_gy(
         self,
@@ -177,9 +164,17 @@ class PreparedPoints:
         centres_mm: ArrayLike,
         directions: ArrayLike,
         strength_u: ArrayLike,
+        pool: Executor | None = None,
     ) -> None:
-        """As ``add_to_grid_gy``, at these points; dose ``float64 (m,)``."""
-        _seeds(source, centres_mm, directions, strength_u, self.middle_mm).add(self.relative_cm, dose_gy)
+        """Add the seeds to the dose at these points, ``float64 (m,)``, in place.
+
+        A seed added with the opposite of its strength is taken out to the last digit of double precision.
+        """
+        seeds = _seeds(source, centres_mm, directions, strength_u, self.middle_mm)
+        ends = np.cumsum([part.shape[1] for part in self.parts])
+        doses = np.split(dose_gy, ends[:-1])
+        for _ in (pool.map if pool else map)(seeds.add, self.parts, doses):
+            pass
 
 
 def grid_around(points_mm: ArrayLike, margin_mm: float, spacing_mm: float) -> Grid:
@@ -241,14 +236,16 @@ def _seeds(
 def _rows(seeds: _Seeds, together: int, points: PreparedPoints, threads: int) -> NDArray[np.float32]:
     """A row of doses ``float32 (len(seeds) / together, m)`` for each ``together`` seeds."""
     count = len(seeds.centres) // together
-    rows = np.empty((count, points.relative_cm.shape[1]), dtype=np.float32)
+    rows = np.empty((count, sum(part.shape[1] for part in points.parts)), dtype=np.float32)
 
     def fill(some: slice) -> None:
-        row = np.empty(rows.shape[1])
         for k in range(some.start, some.stop):
-            row[:] = 0.0
-            seeds.add(points.relative_cm, row, slice(k * together, (k + 1) * together))
-            rows[k] = row
+            start = 0
+            for part in points.parts:
+                dose = np.zeros(part.shape[1])
+                seeds.add(part, dose, slice(k * together, (k + 1) * together))
+                rows[k, start : start + len(dose)] = dose
+                start += len(dose)
 
     _share_out(fill, count, threads)
     return rows

@@ -94,7 +94,8 @@ def statistics_of(
     dose = np.asarray(dose_gy)
     if not len(dose):
         raise AskedWrongly(f"structure '{name}' is empty on the CT grid; draw it, or leave it out.")
-    if not (np.all(np.isfinite(dose)) and dose.min() >= 0.0):
+    least, most = float(dose.min()), float(dose.max())  # NaN, if there is one
+    if not 0.0 <= least <= most < np.inf:
         raise AskedWrongly(f"the dose in structure '{name}' is not a number everywhere; compute it again.")
     if not prescription_gy > 0:
         raise AskedWrongly(f"the prescription must be above 0 Gy, not {prescription_gy}.")
@@ -112,8 +113,8 @@ def statistics_of(
         name=name,
         volume_cc=total_cc,
         mean_gy=float(np.average(dose, weights=each)) if each.ndim else float(dose.mean(dtype=float)),
-        max_gy=float(dose.max()),
-        d100_gy=float(dose.min()),
+        max_gy=most,
+        d100_gy=least,
         d90_gy=hottest[0.9 * total_cc],
         d50_gy=hottest[0.5 * total_cc],
         v100_pct=above(100.0),

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from planning.anatomy import Anatomy
 from planning.dvh import StructureStatistics
 from planning.goals import Goal, judge_goals
+from planning.implant_dose import dose_of_seeds
 from planning.needles import RigReach
 from planning.path_rules import NeedleFigures, broken_in_patient
 from planning.plan import Plan
 from planning.plan_rules import BrokenRule, broken_in_plan
-from planning.planner import dose_of_seeds, expected_figures
+from planning.planner import expected_figures
 from planning.refusal import AskedWrongly
 from planning.site_protocol import SiteProtocol
 from planning.sources import SeedSource

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+_UNIT = np.eye(3)
+_ORTHONORMAL_WITHIN = 1e-6 + 1e-5 * _UNIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,10 @@ class RigidTransform:
         translation = np.asarray(self.translation_mm, dtype=float)
         if rotation.shape != (3, 3) or translation.shape != (3,):
             raise ValueError("a rigid transform needs a (3, 3) rotation and a (3,) translation")
-        if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-6) or np.linalg.det(rotation) < 0:
+        (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+        determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+        is_orthonormal = (np.abs(rotation @ rotation.T - _UNIT) <= _ORTHONORMAL_WITHIN).all()
+        if not (is_orthonormal and determinant > 0.0):  # so that NaN is refused too
             raise ValueError("the rotation of a rigid transform must be orthonormal with determinant +1")
         object.__setattr__(self, "rotation", rotation)
         object.__setattr__(self, "translation_mm", translation)

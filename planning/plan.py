@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,10 @@ class Plan:
         raise KeyError(name)
 
     def planned_patient_from_rig(self) -> RigidTransform:
+        return self._patient_from_rig
+
+    @cached_property
+    def _patient_from_rig(self) -> RigidTransform:
         return RigidTransform.from_matrix(self.patient_from_rig)
 
     def seed_directions(self) -> Floats:

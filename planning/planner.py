@@ -10,33 +10,28 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from planning.anatomy import Anatomy
 from planning.approach import find_approach
 from planning.assembly import loaded_paths, planned_needles, rig_pose
 from planning.clearance import clearance_map
 from planning.dicom import Case
-from planning.distance import box_of
-from planning.dose import dose_matrix_gy, dose_of_samples_gy, dose_on_grid_gy
+from planning.dose import dose_matrix_gy
 from planning.dose_points import dose_points
-from planning.dvh import StructureStatistics, reference_volume_cc, statistics_of, with_indices
+from planning.dvh import StructureStatistics
 from planning.goals import Goal, judge_goals
+from planning.implant_dose import dose_of_seeds
 from planning.needles import NeedleSet, RejectedHole, RigReach, target_of
 from planning.placement import Loading, Places, Search, Stop, never, reach_goal
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
-from planning.samples import samples_of_anatomy
 from planning.site_protocol import SiteProtocol
 from planning.sources import U_PER_MCI, SeedSource
 from planning.volume import Grid
 
 RESERVE = 1.10  # assumed: planned for 10 % more than prescribed, for needles and seeds never lie as planned,
 LEAST_RESERVE = 1.05  # assumed: but for no more than this where an organ's limit would else be missed
-DOSE_ROOM_MM = 30.0  # the dose grid covers the CTV and this much around it,
-SMALL_ORGAN_CC = 100.0  # and the whole of every organ up to this size that it would cut,
-FARTHEST_MM = 100.0  # but nothing farther than this from the CTV
-VOXEL_MM = 1.0  # the dose grid takes every n-th voxel of the CT so that its voxels are about this wide
 SEED_OF_CHANCE = 6711  # of the loading's search; any fixed number
 
 Progress = Callable[[str, float], None]
@@ -48,7 +43,7 @@ class PlanResult:
 
     Attributes:
         plan: the frozen plan.
-        dose_grid, dose: every n-th voxel of a box of the CT around the target (``dose_box``, ``thinned``);
+        dose_grid, dose: every n-th voxel of a box of the CT around the target (``planning.dose_box``);
             float32 (nz, ny, nx), Gy to infinity.
         statistics: structure -> figures, taken on points finer than voxels (``planning.samples``); "CTV",
             "GTV", and every organ that the grid touches. Of an organ larger than 100 cc only the part in the
@@ -161,57 +156,6 @@ def make_plan(
     return PlanResult(plan, dose, grid, statistics, goals, needles.rejected, approach.cover, loading)
 
 
-def dose_of_seeds(
-    anatomy: Anatomy,
-    source: SeedSource,
-    centres_mm: ArrayLike,
-    directions: ArrayLike,
-    strength_u: ArrayLike,
-    prescription_gy: float,
-) -> tuple[NDArray[np.float32], Grid, dict[str, StructureStatistics]]:
-    """Dose to infinity of seeds ``(n, 3)`` on the dose grid, and the figures of every structure it touches.
-
-    The figures are taken where ``planning.samples`` puts its points, not at the grid's voxels; their dose is
-    evaluated at these very points. Of CTV and GTV conformity, external volume and homogeneity are given too.
-    """
-    box, stride = dose_box(anatomy)
-    grid = thinned(anatomy.grid.cropped(box), stride)
-    dose = dose_on_grid_gy(source, centres_mm, directions, strength_u, grid)
-    z, y, x = (slice(b.start, b.stop, s) for b, s in zip(box, stride, strict=True))
-    axes = np.asarray(directions, dtype=float).reshape(-1, 3)
-    centres = np.asarray(centres_mm, dtype=float).reshape(-1, 3)
-    statistics = {}
-    for name, samples in samples_of_anatomy(anatomy, grid, (z, y, x)).items():
-        at = dose_of_samples_gy(source, centres[None], axes[None], strength_u, samples.points_mm)[0]
-        statistics[name] = statistics_of(name, at, samples.cell_cc, prescription_gy)
-    around_cc = reference_volume_cc(dose, grid, prescription_gy)
-    for name in ("CTV", "GTV"):
-        statistics[name] = with_indices(statistics[name], around_cc)
-    return dose, grid, {name: statistics[name] for name in sorted(statistics, key=_target_first)}
-
-
-def dose_box(anatomy: Anatomy) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """The box (z, y, x slices) of the CT that the dose grid covers, and its step in voxels per axis."""
-    near = box_of(anatomy.ctv, anatomy.grid, DOSE_ROOM_MM)
-    limit = box_of(anatomy.ctv, anatomy.grid, FARTHEST_MM)
-    low, high = [s.start for s in near], [s.stop for s in near]
-    for mask in anatomy.organs.values():
-        if np.count_nonzero(mask) * anatomy.grid.voxel_cc <= SMALL_ORGAN_CC and mask[near].any():
-            organ = box_of(mask, anatomy.grid)
-            low = [min(a, s.start) for a, s in zip(low, organ, strict=True)]
-            high = [max(b, s.stop) for b, s in zip(high, organ, strict=True)]
-    z, y, x = (slice(max(a, s.start), min(b, s.stop)) for a, b, s in zip(low, high, limit, strict=True))
-    sz, sy, sx = (max(1, round(VOXEL_MM / step)) for step in anatomy.grid.spacing_mm[::-1])
-    return (z, y, x), (sz, sy, sx)
-
-
-def thinned(grid: Grid, stride: tuple[int, int, int]) -> Grid:
-    """The grid of ``array[::sz, ::sy, ::sx]``."""
-    nz, ny, nx = (-(-n // s) for n, s in zip(grid.shape, stride, strict=True))
-    dx, dy, dz = (d * s for d, s in zip(grid.spacing_mm, stride[::-1], strict=True))
-    return Grid((nz, ny, nx), grid.origin_mm, (dx, dy, dz))
-
-
 def _choose(
     anatomy: Anatomy,
     protocol: SiteProtocol,
@@ -252,10 +196,6 @@ def _choose(
             "lower objective.needle and objective.seed in the site protocol."
         )
     return loading
-
-
-def _target_first(name: str) -> tuple[int, str]:
-    return {"GTV": 0, "CTV": 1}.get(name, 2), name
 
 
 def expected_figures(statistics: dict[str, StructureStatistics]) -> dict[str, Any]:

@@ -42,28 +42,41 @@ class Killing:
 
     def __init__(self, at: int | None) -> None:
         self.at, self.passed = at, 0
-        self.is_dead = False
+        self.end: Killed | None = None
         self.where: list[str] = []
+
+    @property
+    def is_dead(self) -> bool:
+        return self.end is not None
 
     def point(self, where: str) -> None:
         self.passed += 1
         self.where.append(where)
         if self.passed == self.at:
-            self.is_dead = True
-            raise Killed(where)
+            self.end = Killed(where)
+            raise self.end
 
 
 class KilledJournal(Journal):
     """A journal whose writer may die before or after each record."""
 
     killing: Killing
+    last = ""
 
     def append(self, t_ns: int, kind: Kind, body: dict[str, Any]) -> Record:
         what = f"{kind} {body.get('event') or body.get('command') or ''} {body.get('number', '')}"
         self.killing.point(f"before {what}")
+        self.last = what
         record = super().append(t_ns, kind, body)
         self.killing.point(f"after {what}")
         return record
+
+    def _commit(self) -> None:
+        if self.killing.end is not None:
+            raise self.killing.end
+        self.killing.point(f"before the commit of {self.last}")
+        super()._commit()
+        self.killing.point(f"after the commit of {self.last}")
 
     def close(self) -> None:
         if self.killing.is_dead:

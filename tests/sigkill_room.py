@@ -94,22 +94,25 @@ class _Analyst(ScanAnalyst):
 
 
 class _SigkilledJournal(Journal):
-    """Its process is killed before or after the N-th record of a kind and name."""
+    """Its process is killed before the N-th record of a kind and name, or after its commit."""
 
     moment: tuple[str, ...] = ()
     seen = 0
+    is_now = False
 
     def append(self, t_ns: int, kind: Kind, body: dict[str, Any]) -> Record:
         name = str(body.get("event") or body.get("command") or body.get("to") or "")
         is_it = len(self.moment) == 4 and (kind, name) == self.moment[1:3]
         self.seen += is_it
-        is_now = is_it and self.seen == int(self.moment[3])
-        if is_now and self.moment[0] == "before":
+        self.is_now = self.is_now or (is_it and self.seen == int(self.moment[3]))
+        if self.is_now and self.moment[0] == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        record = super().append(t_ns, kind, body)
-        if is_now:
+        return super().append(t_ns, kind, body)
+
+    def _commit(self) -> None:
+        super()._commit()
+        if self.is_now:
             os.kill(os.getpid(), signal.SIGKILL)
-        return record
 
 
 def controller(folder: Path, moment: str) -> None:

@@ -157,11 +157,11 @@ def test_after_a_kill_a_person_is_asked_whether_the_seed_was_pushed(tmp_path: Pa
 
 
 def test_after_a_kill_a_seed_that_was_not_pushed_is_asked_for_again(tmp_path: Path) -> None:
-    at = second_seed(tmp_path / "whole", "after intention DropSeed")
+    at = second_seed(tmp_path / "whole", "after the commit of intention DropSeed")
     (tmp_path / "killed").mkdir()
     room = HandsRoom(**BOTH)
     outcome = play(room, tmp_path / "killed", [at])
-    assert "after intention DropSeed" in outcome.where[0]
+    assert "after the commit of intention DropSeed" in outcome.where[0]
     assert room.tasks().count("tell_kept") == 1
     assert amiss(room, outcome) == []
 

@@ -1,11 +1,23 @@
 """Aiming: the common part of the error is found from few needles, a needle's own part is aimed off."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-from controller.guidance import Landing, aim_rig_mm, estimate_rig, offset_rig_mm
+from controller.guidance import (
+    AXIS_SIGMA_DEG,
+    PRIOR_SHIFT_SIGMA_MM,
+    PRIOR_TURN_SIGMA_DEG,
+    TIP_SIGMA_MM,
+    Landing,
+    aim_rig_mm,
+    estimate_rig,
+    offset_rig_mm,
+)
 from planning.frame import RigidTransform
 from tests.made_plan import POSE
 
@@ -47,6 +59,65 @@ def test_scatter_of_tips_is_not_turned_into_rotation() -> None:
 def test_needles_that_no_pose_explains_are_refused() -> None:
     scatter = np.array([(9.0, 0, 0), (-9.0, 0, 0), (0, 9.0, 9.0)])
     assert not estimate_rig(POSE, landings_under(RigidTransform.identity(), scatter)).is_usable
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shift=st.tuples(*[st.floats(-8, 8)] * 3),
+    turn=st.tuples(*[st.floats(-4, 4)] * 3),
+    scatter=st.lists(st.floats(-1, 1), min_size=9, max_size=9),
+    count=st.integers(1, 3),
+)
+def test_no_pose_near_the_estimate_explains_the_needles_better(
+    shift: tuple[float, ...], turn: tuple[float, ...], scatter: list[float], count: int
+) -> None:
+    """The law of the estimate: the weighted squares of tips, axes and prior have their minimum there."""
+    error = RigidTransform.from_rotation_vector(turn, shift, POSE.apply((0.0, 0.0, 40.0)))
+    landings = landings_under(error, np.reshape(scatter, (3, 3)))[:count]
+    tips = POSE.apply(np.array([landing.commanded_rig_mm for landing in landings]))
+    centre = tips.mean(axis=0)
+
+    def cost(move: RigidTransform) -> float:
+        turned_deg = Rotation.from_matrix(move.rotation).as_rotvec(degrees=True)
+        moved_mm = move.apply(centre) - centre
+        off = [
+            float(np.sum((move.apply(t) - landing.found_patient_mm) ** 2)) / TIP_SIGMA_MM**2
+            + float(
+                np.sum(np.degrees(move.turn(POSE.turn((0.0, 0.0, 1.0))) - landing.found_direction) ** 2)
+                / AXIS_SIGMA_DEG**2
+            )
+            for t, landing in zip(tips, landings, strict=True)
+        ]
+        prior = (
+            np.sum(turned_deg**2) / PRIOR_TURN_SIGMA_DEG**2 + np.sum(moved_mm**2) / PRIOR_SHIFT_SIGMA_MM**2
+        )
+        return sum(off) + float(prior)
+
+    best = estimate_rig(POSE, landings).patient_from_rig @ POSE.inverse()
+    least = cost(best)
+    for axis in np.vstack([np.eye(3), -np.eye(3)]):
+        nudged = RigidTransform.from_rotation_vector(0.02 * axis, (0.0, 0.0, 0.0), best.apply(centre)) @ best
+        assert cost(nudged) > least
+        assert cost(RigidTransform(np.eye(3), 0.02 * axis) @ best) > least
+
+
+def test_two_needles_find_a_turn_about_the_line_between_their_tips_by_their_axes() -> None:
+    """Two tips alone say nothing of a turn about the line through them; the axes do."""
+    line = POSE.apply(COMMANDED[1]) - POSE.apply(COMMANDED[0])
+    turn = 3.0 * line / np.linalg.norm(line)
+    error = RigidTransform.from_rotation_vector(turn, (0.0, 0.0, 0.0), POSE.apply(COMMANDED[0]))
+    landings = landings_under(error)[:2]
+    found = (estimate_rig(POSE, landings).patient_from_rig @ POSE.inverse()).rotation_angle_deg()
+    assert 1.5 < found < 3.0, "half of the evidence is the prior's"
+    unturned = [replace(landing, found_direction=POSE.turn((0.0, 0.0, 1.0))) for landing in landings]
+    assert (estimate_rig(POSE, unturned).patient_from_rig @ POSE.inverse()).rotation_angle_deg() < 0.1
+
+
+def test_an_estimate_that_does_not_settle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RigidTransform.from_rotation_vector((4.0, 0.0, 0.0), (3.0, 0.0, 0.0))
+    assert estimate_rig(POSE, landings_under(error)).is_usable
+    monkeypatch.setattr("controller.guidance.MOST_STEPS", 1)
+    assert not estimate_rig(POSE, landings_under(error)).is_usable
 
 
 def test_one_needle_is_enough_for_a_shift_and_none_is_an_error() -> None:

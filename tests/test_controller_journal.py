@@ -1,6 +1,8 @@
 """The journal: append-only, chained, found out when touched."""
 
+import shutil
 import sqlite3
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -171,6 +173,65 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path) -> None:
     assert inspect(path).records == 6
 
 
+def test_records_written_together_are_on_disk_all_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    told: list[int] = []
+    journal.listener = lambda record: told.append(record.number)
+
+    def on_disk() -> int:
+        aside = tmp_path / "aside.sqlite"
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", f"{aside}{suffix}")
+        return inspect(aside).records
+
+    with journal.together():
+        first = journal.append(9000, "event", {"event": "Done"})
+        second = journal.append(9000, "intention", {"command": "Next"})
+        assert not journal.holds(first)
+        assert not journal.holds(second)
+        assert (told, on_disk()) == ([], 5)
+    assert journal.holds(first)
+    assert journal.holds(second)
+    assert (told, on_disk()) == ([6, 7], 7)
+    journal.close()
+    assert verify(path) is None
+
+
+def _appended_together(journal: Journal, then: Callable[[], object] = lambda: None) -> None:
+    with journal.together():
+        journal.append(9000, "event", {"event": "Done"})
+        then()
+        journal.append(9000, "intention", {"command": "Next"})
+
+
+def test_what_had_happened_before_an_error_is_kept(tmp_path: Path) -> None:
+    journal = written(tmp_path / "j.sqlite")
+    with pytest.raises(ZeroDivisionError):
+        _appended_together(journal, lambda: 1 // 0)
+    journal.append(9001, "event", {"event": "Later"})
+    journal.close()
+    assert [r.body["event"] for r in read_journal(tmp_path / "j.sqlite")][5:] == ["Done", "Later"]
+
+
+def test_a_full_disk_in_the_middle_of_what_belongs_together_keeps_none_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "j.sqlite"
+    journal = written(path)
+    told: list[int] = []
+    journal.listener = lambda record: told.append(record.number)
+    kept = journal._db
+    journal._db = _FullDisk(kept, "COMMIT")  # type: ignore[assignment]
+    full = r"record 6 can't be written: the disk is full.*after record 5"
+    with pytest.raises(AskedWrongly, match=full):
+        _appended_together(journal)
+    assert told == []
+    journal._db = kept
+    journal.append(9001, "event", {"event": "After"})
+    journal.close()
+    assert verify(path) is None
+    assert [r.body.get("event") for r in read_journal(path)][5:] == ["After"]
+
+
 def test_a_read_only_disk_says_so(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     journal = written(path)
@@ -183,13 +244,17 @@ def test_a_read_only_disk_says_so(tmp_path: Path) -> None:
 
 
 class _FullDisk:
-    """A connection whose disk has no room for folding the log in."""
+    """A connection whose disk has no room for one thing: for folding the log in, or a commit."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, for_what: str = "wal_checkpoint") -> None:
+        self._db, self._for_what = db, for_what
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._db.in_transaction
 
     def execute(self, words: str, *values: object) -> object:
-        if "wal_checkpoint" in words:
+        if self._for_what in words:
             raise sqlite3.OperationalError("database or disk is full")
         return self._db.execute(words, *values)
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 LEADING = ("controller", "console")
 # Where a driver may be told to start something, and why that is no way around:
 MAY_START = {
-    ("controller/session.py", "_send"): "after judge, after the intention is committed",
+    ("controller/session.py", "_send"): "takes only what _mean has judged, once its intention is committed",
     ("controller/recovery.py", "look"): "connects and asks; what it may ask is listed below",
     ("controller/recovery.py", "asked"): "the applicator's questions of look",
 }
@@ -75,18 +75,35 @@ def test_recovery_only_connects_and_asks() -> None:
     assert made == ONLY_ASKS
 
 
-def test_send_judges_first_then_writes_then_sends() -> None:
-    send = dict(functions(ROOT / "controller" / "session.py"))["_send"]
-    judged = [
-        n.lineno
-        for n in ast.walk(send)
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "judge"
-    ]
-    written = [n.lineno for n in calls(send, "append")]
-    started = [n.lineno for n in calls(send, "start")]
+def test_what_is_meant_was_judged_first_and_only_that_is_sent() -> None:
+    of_session = dict(functions(ROOT / "controller" / "session.py"))
+    mean = of_session["_mean"]
+    judged = [n.lineno for n in ast.walk(mean) if isinstance(n, ast.Call) and ast.unparse(n.func) == "judge"]
+    written = [n.lineno for n in calls(mean, "append")]
     assert len(judged) == 1
     assert judged[0] < min(written)
-    assert max(written) < min(started) or sum(line < min(started) for line in written) >= 2
+    makes = {
+        name
+        for name, node in of_session.items()
+        for n in ast.walk(node)
+        if isinstance(n, ast.Call) and ast.unparse(n.func) == "_Intention"
+    }
+    assert makes == {"_mean"}, "only what was judged and written down is an intention"
+    assert not calls(mean, "start")
+
+
+def test_nothing_is_sent_before_its_intention_is_on_disk(tmp_path: Path) -> None:
+    room = Room(made_plan(2, 1, 2), setup_mm=0.2, own_mm=0.2, settings=ProcedureSettings())
+    session = room.session(tmp_path)
+    (command,) = session.procedure.handle(ProcedureStarted("test"))
+    with room.journal.together():
+        intention = session._mean(command)
+        assert intention is not None
+        with pytest.raises(RuntimeError, match="before its intention is on disk"):
+            session._send(intention)
+        assert not session._rig.is_busy
+    session._send(intention)
+    assert session._rig.is_busy
 
 
 def example(kind: type[c.Command]) -> c.Command:
@@ -113,7 +130,7 @@ def test_every_command_that_is_refused_leaves_no_byte_and_is_journaled(
     before = (session._rig.is_busy, session._applicator.is_busy)
     session._rig.take()
     session._applicator.take()
-    session._send(example(kind))
+    assert session._mean(example(kind)) is None
     assert (session._rig.is_busy, session._applicator.is_busy) == before == (False, False)
     assert session._rig.take() == b""
     assert session._applicator.take() == b""

@@ -158,7 +158,7 @@ def test_transitions_does_what_the_table_says(
     procedure = Procedure(PLAN, ProcedureSettings())
     set_known(procedure.known, case)
     expected = protocol.expected_destination(state, trigger, procedure.known)
-    procedure._machine.set_state(state)
+    procedure._steps.state = state
     monkeypatch.setattr(procedure, "_next", tuple[Command, ...])
     monkeypatch.setattr("controller.insertion.correct", lambda *_: [])
     monkeypatch.setattr("controller.agenda.change_depth", lambda *_: [])

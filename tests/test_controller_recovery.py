@@ -120,7 +120,7 @@ def test_a_touched_journal_is_neither_replayed_nor_continued(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "point", ["before intention DropSeed", "after intention DropSeed", "0 sent ARM", "ARM", "0 sent FIRE"]
+    "point", ["after the commit of intention DropSeed", "0 sent ARM", "ARM", "0 sent FIRE"]
 )
 def test_a_seed_that_was_not_fired_is_armed_again(tmp_path: Path, where: list[str], point: str) -> None:
     name = point.removeprefix("0 sent ")

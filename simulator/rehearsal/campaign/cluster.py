@@ -61,7 +61,7 @@ def play_on_cluster(
         there = client.submit(unpacked, packed, pure=False, retries=RETRIES)
         waiting = iter(list(chunks))
         numbers: dict[Any, int] = {}
-        coming = as_completed()
+        coming = as_completed(loop=client.loop)
 
         def give_more() -> None:
             cores = max(1, sum(client.nthreads().values()))
