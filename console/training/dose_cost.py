@@ -16,10 +16,10 @@ from controller.truth import Truth
 from imaging.postplan import dose_of_the_day
 from planning.anatomy import Anatomy
 from planning.dose import dose_of_samples_gy
+from planning.dose_box import dose_box, thinned
 from planning.dvh import StructureStatistics, statistics_of
 from planning.frame import Floats
 from planning.plan import Plan
-from planning.planner import dose_box, thinned
 from planning.samples import Samples, samples_of_anatomy
 from planning.sources import SeedSource
 
