@@ -23,7 +23,7 @@ class DoorClient:
 
     Args:
         folder: of the run.
-        who: name in the journal; 1 to 40 printable signs.
+        who: name in the journal; 1 to 130 printable signs.
 
     Raises:
         AskedWrongly: no door is open there, it may not be read, or it does not let this console in.

@@ -22,6 +22,10 @@ _LOOK_S = 0.25
 _ENDED = frozenset({"COMPLETED", "STOPPED", "ABORTED"})
 TWO_PERSONS = frozenset({"patient", "plan"})
 """Items of the time-out that two people confirm: who the patient is, and which plan."""
+OVERRIDES = "confirm_resume"
+"""The question whose confirmation overrides a hold: two people, one of whom may decide."""
+FOR_DECIDERS = frozenset({OVERRIDES, "adapt_plan", "judge_needles"})
+"""Questions that are a physician's or physicist's to answer."""
 
 
 class LiveRun:
@@ -68,11 +72,17 @@ class LiveRun:
         is_ended = self._state is not None and self._state["snapshot"]["state"] in _ENDED
         return 0.0 if is_ended else self._clock() - self._last_s
 
-    async def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> str | None:
+    async def answer(
+        self, number: int, who: str, is_yes: bool, reason: str, values: dict[str, Any], /
+    ) -> str | None:
         def say(client: DoorClient) -> str | None:
-            return client.answer(number) if is_yes else client.decline(number, reason)
+            return client.answer(number, values) if is_yes else client.decline(number, reason)
 
         return await asyncio.to_thread(self._say, who, say)
+
+    async def settle(self, number: int, who: str, is_yes: bool, reason: str, /) -> str | None:
+        outcome = "confirm" if is_yes else "decline"
+        return await asyncio.to_thread(self._say, who, lambda client: client.settle(number, outcome, reason))
 
     async def decide(self, who: str, decision: dict[str, Any], /) -> str | None:
         def say(client: DoorClient) -> str | None:
@@ -133,11 +143,14 @@ class LiveRun:
         elif "snapshot" in words:
             snapshot, ask = words["snapshot"], words.get("ask")
             if ask is not None:
-                ask = {**ask, "needs_two": ask.get("item") in TWO_PERSONS}
+                needs_two = ask.get("item") in TWO_PERSONS or ask.get("task") == OVERRIDES
+                ask = {**ask, "needs_two": needs_two, "needs_decider": ask.get("task") in FOR_DECIDERS}
             is_stopped = snapshot["state"] in ("STOPPED", "HELD")
             self._state = {
                 "snapshot": snapshot,
                 "ask": ask,
+                "proposal": words.get("proposal"),
+                "settled": words.get("settled"),
                 "devices": words.get("devices", {}),
                 "stop": {
                     "pressed": self._stop_asked or snapshot["state"] == "STOPPED",

@@ -13,11 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from console.journal_command import text_of
+from controller.commands import Command
 from controller.journal import Record
+from controller.wording import in_words
 from planning.frame import Floats, RigidTransform
 from planning.plan import Plan
 
 _KINDS = {"reference": "reference needles", "needles": "needles", "seeds": "seeds"}
+
+
+_COMMANDS: dict[str, type[Command]] = {kind.__name__: kind for kind in Command.__subclasses__()}
+
+
+def _shall(body: dict[str, Any]) -> str:
+    """A command as people call it; one of another version as it stands."""
+    try:
+        made = _COMMANDS[str(body["command"])](**{k: v for k, v in body.items() if k != "command"})
+        return in_words(made)
+    except (KeyError, TypeError, ValueError):
+        return str(body.get("command"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +88,9 @@ class News:
             "number": record.number,
             "t_s": record.t_ns / 1e9,
             "kind": record.kind,
-            "text": text_of(record),
+            "text": text_of(record)
+            if record.kind != "intention"
+            else f"[{body.get('number')}] {_shall(body)}",
         }
 
     def _scan(self, body: dict[str, Any]) -> None:

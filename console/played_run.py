@@ -66,6 +66,8 @@ class PlayedRun:
         return {
             "snapshot": snapshot_words(shown),
             "ask": None,
+            "proposal": None,
+            "settled": None,
             "devices": {},
             "stop": {"pressed": False, "acknowledged": False},
         }
@@ -73,7 +75,12 @@ class PlayedRun:
     def age_s(self) -> float:
         return 0.0
 
-    async def answer(self, _number: int, _who: str, _is_yes: bool, _reason: str) -> str | None:
+    async def answer(
+        self, _number: int, _who: str, _is_yes: bool, _reason: str, _values: dict[str, Any]
+    ) -> str | None:
+        return "this run is over and only played again"
+
+    async def settle(self, _number: int, _who: str, _is_yes: bool, _reason: str) -> str | None:
         return "this run is over and only played again"
 
     async def decide(self, _who: str, _decision: dict[str, Any]) -> str | None:

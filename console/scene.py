@@ -123,7 +123,19 @@ class Scene:
                 for percent in ISODOSE_PCT
             ],
             "dose": grid_words(self.planned.grid),
+            "template_mm": self._template(),
         }
+
+    def _template(self) -> list[list[float]]:
+        """The plate that holds the needles: four corners, 10 mm outside the outermost needles.
+
+        It lies where the rig's depth is 0: square to the needles, in the plan's frame.
+        """
+        pose = self.plan.planned_patient_from_rig()
+        tips = pose.inverse().apply(np.array([needle.tip_mm for needle in self.plan.needles]))
+        low, high = tips[:, :2].min(axis=0) - 10.0, tips[:, :2].max(axis=0) + 10.0
+        corners = [(low[0], low[1]), (high[0], low[1]), (high[0], high[1]), (low[0], high[1])]
+        return [[round(float(v), 3) for v in pose.apply((x, y, 0.0))] for x, y in corners]
 
     def _colours(self) -> dict[str, str]:
         """The targets, then those organs that the dose reaches."""

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -28,6 +28,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from console.news import News
 from console.scene import DoseFigures, ScanShelf, Scene, grid_words
 from console.web_login import Logins, Person, TwoPersons, person_words
+from controller.advice import rule_of, what_to_do
 from planning.refusal import AskedWrongly
 
 COOKIE = "seedguide"
@@ -35,6 +36,7 @@ BEAT_S = 1.0
 """At least so often the page hears something, so that silence means a broken connection."""
 LOOK_S = 0.05
 MAX_BODY = 4096
+_FOR_DECIDERS = "this is for a physician or physicist"
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
@@ -55,8 +57,13 @@ class Door(Protocol):
     def age_s(self) -> float:
         """Since the last word of the controller."""
 
-    def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> Awaitable[str | None]:
-        """The controller's refusal in words, or None."""
+    def answer(
+        self, number: int, who: str, is_yes: bool, reason: str, values: dict[str, Any], /
+    ) -> Awaitable[str | None]:
+        """The controller's refusal in words, or None. ``values``: what the answer carries beside a yes."""
+
+    def settle(self, number: int, who: str, is_yes: bool, reason: str, /) -> Awaitable[str | None]:
+        """A person's word on a proposal from outside; as ``answer``."""
 
     def decide(self, who: str, decision: dict[str, Any], /) -> Awaitable[str | None]:
         """``kind`` (of the snapshot's ``may_decide``, or ``go_on``, ``leave``) with what it needs; as ``answer``."""
@@ -105,6 +112,7 @@ class WebConsole:
 
     def changed(self) -> None:
         """The state is another one."""
+        self._two.asked_now(_question((self.door.state() or {}).get("ask")))
         self._version += 1
 
     # --- who --------------------------------------------------------------------------------------------
@@ -223,6 +231,17 @@ class WebConsole:
         figures = await self._figures(request.path_params["which"])
         return JSONResponse(await run_in_threadpool(self.scene.dose_words, figures))
 
+    def _report(self, kind: str) -> Path:
+        return self.run / f"report.{kind}"
+
+    async def report(self, request: Request) -> Response:
+        """The report of a run that is over."""
+        self._looker(request)
+        kind = request.path_params["kind"]
+        if kind not in ("html", "pdf") or not self._report(kind).is_file():
+            raise HTTPException(404, "there is no report yet")
+        return FileResponse(self._report(kind))
+
     # --- news -------------------------------------------------------------------------------------------
 
     def state_words(self) -> dict[str, Any] | None:
@@ -232,8 +251,14 @@ class WebConsole:
             return None
         ask = state.get("ask")
         if ask is not None:
-            ask = {**ask, "first_by": self._two.first_by(ask.get("number"))}
-        return {**state, "ask": ask, **self.news.words()}
+            ask = {**ask, "first_by": self._two.first_by(_question(ask))}
+        held = state["snapshot"]
+        advice = None
+        if held["state"] in ("HELD", "STOPPED"):
+            reason = str(held.get("message", ""))
+            advice = {"rule": rule_of(reason), "text": what_to_do(reason)}
+        has_report = self._report("html").is_file()
+        return {**state, "ask": ask, "advice": advice, "has_report": has_report, **self.news.words()}
 
     async def state(self, request: Request) -> Response:
         self._looker(request)
@@ -322,19 +347,48 @@ class WebConsole:
         ask = (self.door.state() or {}).get("ask")
         if ask is None or ask["number"] != number:
             return JSONResponse({"why": "that was answered already, or is no longer asked"}, 409)
-        if ask.get("needs_decider") and not person.may("decide"):
-            return JSONResponse({"why": "this is for a physician or physicist"}, 403)
+        needs_two = bool(ask.get("needs_two")) and self._logins is not None
+        needs_decider = bool(ask.get("needs_decider"))
+        if needs_decider and not needs_two and not person.may("decide"):
+            return JSONResponse({"why": _FOR_DECIDERS}, 403)
+        values = said.get("values", {})
+        if not isinstance(values, dict):
+            raise HTTPException(400, "values: an object")
         reason = str(said.get("reason", ""))[:200]
         if word == "decline":
             if not reason.strip():
                 return JSONResponse({"why": "say why not"}, 400)
-            return _told(await self.door.answer(number, person.name, False, reason))
-        needs_two = bool(ask.get("needs_two")) and self._logins is not None
-        names, told = self._two.word(number, person.name, needs_two)
+            return _told(await self.door.answer(number, person.name, False, reason, {}))
+        names: str | None = person.name
+        if needs_two:
+            names, told = self._two.word((number, str(ask["text"])), person, needs_decider)
         if names is None:
-            self.changed()
+            self._version += 1
             return JSONResponse({"told": told}, 202)
-        return _told(await self.door.answer(number, names, True, ""))
+        return _told(await self.door.answer(number, names, True, "", values))
+
+    async def proposal(self, request: Request) -> Response:
+        """A person's word on what was proposed from outside: as on the same answer or decision of their own."""
+        said = await self._said(request)
+        person = self._person(request, is_active=True)
+        if person is None:
+            return JSONResponse({"why": "log in first"}, 401)
+        number, word = said.get("number"), said.get("answer")
+        if not isinstance(number, int) or word not in ("confirm", "decline"):
+            raise HTTPException(400, "say which proposal is answered, and how")
+        state = self.door.state() or {}
+        waiting, ask = state.get("proposal"), state.get("ask") or {}
+        if waiting is None or waiting["number"] != number:
+            return JSONResponse({"why": "that proposal does not wait any more"}, 409)
+        is_answer = waiting["kind"] == "answer"
+        if not person.may("confirm"):
+            return JSONResponse({"why": f"a {person.role} only looks"}, 403)
+        if (not is_answer or ask.get("needs_decider")) and not person.may("decide"):
+            return JSONResponse({"why": _FOR_DECIDERS}, 403)
+        if word == "confirm" and is_answer and ask.get("needs_two") and self._logins is not None:
+            return JSONResponse({"why": "two persons confirm this: answer the question itself"}, 403)
+        reason = str(said.get("reason", ""))[:200]
+        return _told(await self.door.settle(number, person.name, word == "confirm", reason))
 
     async def decide(self, request: Request) -> Response:
         said = await self._said(request)
@@ -342,7 +396,7 @@ class WebConsole:
         if person is None:
             return JSONResponse({"why": "log in first"}, 401)
         if not person.may("decide"):
-            return JSONResponse({"why": "this is for a physician or physicist"}, 403)
+            return JSONResponse({"why": _FOR_DECIDERS}, 403)
         decision = {
             "kind": said.get("kind"),
             "because": said.get("because", ""),
@@ -385,6 +439,8 @@ class WebConsole:
             Route("/api/logout", self.logout, methods=["POST"]),
             Route("/api/answer", self.answer, methods=["POST"]),
             Route("/api/decide", self.decide, methods=["POST"]),
+            Route("/api/proposal", self.proposal, methods=["POST"]),
+            Route("/api/report.{kind}", self.report),
             Route("/api/stop", self.stop, methods=["POST"]),
         ]
 
@@ -416,6 +472,11 @@ def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 12:
         raise HTTPException(400, "not a number")
     return int(text)
+
+
+def _question(ask: dict[str, Any] | None) -> tuple[int, str] | None:
+    """Number and text: after a hold the same number is asked again."""
+    return None if ask is None else (int(ask["number"]), str(ask["text"]))
 
 
 def _told(refusal: str | None, status: int = 409) -> Response:

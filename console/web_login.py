@@ -164,8 +164,9 @@ class Logins:
 
 @dataclass
 class _First:
-    number: int
+    question: tuple[int, str]
     name: str
+    may_decide: bool
 
 
 class TwoPersons:
@@ -174,22 +175,33 @@ class TwoPersons:
     def __init__(self) -> None:
         self._first: _First | None = None
 
-    def first_by(self, number: int | None) -> str | None:
-        """Who has confirmed command ``number`` already, and waits for somebody else."""
-        return self._first.name if self._first is not None and self._first.number == number else None
+    def first_by(self, question: tuple[int, str] | None) -> str | None:
+        """Who has confirmed that question (number and text) already, and waits for somebody else."""
+        return self._first.name if self._first is not None and self._first.question == question else None
 
-    def word(self, number: int, name: str, needs_two: bool) -> tuple[str | None, str]:
-        """One person confirms; whose names complete the confirmation (None: not yet), and what to tell them."""
-        if not needs_two:
-            return name, ""
-        first = self.first_by(number)
-        if first is None:
-            self._first = _First(number, name)
+    def asked_now(self, question: tuple[int, str] | None) -> None:
+        """Another question than before, or none: a first word for the old one does not count any more."""
+        if self._first is not None and self._first.question != question:
+            self._first = None
+
+    def word(
+        self, question: tuple[int, str], person: Person, needs_decider: bool = False
+    ) -> tuple[str | None, str]:
+        """One person confirms; whose names complete the confirmation (None: not yet), and what to tell them.
+
+        Args:
+            needs_decider: one of the two must be a person who may decide.
+        """
+        first = self._first
+        if first is None or first.question != question:
+            self._first = _First(question, person.name, person.may("decide"))
             return None, "A second person must confirm too."
-        if first == name:
+        if first.name == person.name:
             return None, "The second confirmation must be another person's."
+        if needs_decider and not (first.may_decide or person.may("decide")):
+            return None, "One of the two must be a physician or physicist."
         self._first = None
-        return f"{first} and {name}", ""
+        return f"{first.name} and {person.name}", ""
 
 
 def person_words(person: Person | None) -> dict[str, Any] | None:

@@ -36,8 +36,14 @@ async def serve(
     key: Path | None,
     speed: float | None,
     told: Callable[[str], None],
+    scene: Scene | None = None,
+    begun: Callable[[uvicorn.Server], None] = lambda _server: None,
 ) -> None:
     """Until interrupted.
+
+    Args:
+        scene: of the plan in ``run``, where it is known already; None: read.
+        begun: gets the server; its ``should_exit`` ends it.
 
     Raises:
         AskedWrongly: no run there, another patient's case, an address that is taken.
@@ -45,7 +51,8 @@ async def serve(
     is_live = (run / ADDRESS_FILE).is_file()
     if not is_live and not (run / JOURNAL_FILE).is_file():
         raise AskedWrongly(f"{run}: no procedure has been here (no {JOURNAL_FILE}).")
-    scene = Scene.load(run / PLAN_FILE, case_of_run(run) if case is None else case)
+    if scene is None:
+        scene = Scene.load(run / PLAN_FILE, case_of_run(run) if case is None else case)
     listening = _listen(host, port)
     port = int(listening.getsockname()[1])
     scheme = "http" if cert is None else "https"
@@ -88,6 +95,7 @@ async def serve(
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
+    begun(server)
     told(f"console: {scheme}://{shown}:{port}/  (Ctrl-C ends it; the procedure goes on)")
     try:
         await server.serve(sockets=[listening])

@@ -70,9 +70,12 @@ DEFAULT = (
 )
 
 
+def rule_of(reason: str) -> int:
+    """Which of ``RULES`` takes it; their number: none, so ``DEFAULT``. For consoles in other languages."""
+    return next((at for at, (pattern, _) in enumerate(RULES) if re.search(pattern, reason)), len(RULES))
+
+
 def what_to_do(reason: str) -> str:
     """One or two sentences for the person at the console; never empty."""
-    for pattern, words in RULES:
-        if re.search(pattern, reason):
-            return f"{_NOTHING_MOVES} {words}"
-    return f"{_NOTHING_MOVES} {DEFAULT}"
+    rule = rule_of(reason)
+    return f"{_NOTHING_MOVES} {RULES[rule][1] if rule < len(RULES) else DEFAULT}"

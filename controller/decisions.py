@@ -139,6 +139,6 @@ def abandon(known: Knowledge, name: str, because: str) -> None:
     """No more of this needle: what stands of it is taken out, what is left of its seeds is not delivered."""
     story = known.needles[name]
     story.state, story.abandoned_because = "abandoned", because
-    story.off_target, story.verified = False, None
+    story.off_target, story.verified, story.correction = False, None, None
     known.unseen = tuple(other for other in known.unseen if other != name)
     known.delivery_changed = known.evaluation_due = True

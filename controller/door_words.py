@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from controller import protocol
 from controller.commands import AskOperator
+from controller.correction import in_words
 from controller.decisions import KINDS, incomplete
 from controller.events import OperatorDecided
 from controller.journal import Record
@@ -19,7 +20,7 @@ from drivers.rig_language import RigState
 
 VERSION = 1
 LONGEST_LINE = 4096
-LONGEST_NAME = 40
+LONGEST_NAME = 130
 LONGEST_REASON = 300
 VALUES: dict[str, type | tuple[type, ...]] = {"batch": str, "measured_mci": (int, float)}
 """What an answer to the time-out's question about the seeds may carry; one about needles carries a word for each."""
@@ -52,6 +53,10 @@ def _needle_words(needle: NeedleStatus) -> dict[str, Any]:
     words = {field.name: getattr(needle, field.name) for field in fields(needle)}
     for name in ("first_deviation", "deviation"):
         words[name] = None if words[name] is None else words[name].to_json()
+    correction = needle.correction
+    words["correction"] = (
+        None if correction is None else {**asdict(correction), "words": in_words(correction)}
+    )
     return words
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from controller import agenda
 from controller.commands import Command
+from controller.correction import Correction
 from controller.guidance import aim_rig_mm
 from controller.knowledge import Knowledge, NeedleStory
 from planning.frame import Floats
@@ -66,6 +67,11 @@ def _is_depth_only(known: Knowledge, story: NeedleStory) -> bool:
 
 
 def _aim_at(known: Knowledge, story: NeedleStory, aim: Floats, *, is_depth_only: bool) -> list[Command]:
+    assert story.aim_rig_mm is not None
+    across, deeper = aim[:2] - story.aim_rig_mm[:2], float(aim[2] - story.aim_rig_mm[2])
+    story.correction = Correction(
+        not is_depth_only, (round(float(across[0]), 3), round(float(across[1]), 3)), round(deeper, 3)
+    )
     if is_depth_only:
         return agenda.change_depth(known, story, float(aim[2]))
     return agenda.aim_again(known, story, aim, known.pose)

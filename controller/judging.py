@@ -23,7 +23,7 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
         return "fault_seen", f"CT {command.scan} not used: {stranger}"
     known.scan_is_usable, known.scan_problem, known.unseen = True, "", ()
     for story in known.needles.values():
-        story.off_target = False
+        story.off_target, story.correction = False, None
     series = findings.identity.series_uid
     if series in known.series_used:
         known.scan_is_usable = False

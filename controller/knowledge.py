@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from controller.correction import Correction
 from controller.events import NeedlesEvaluated
 from controller.guidance import Landing, RigEstimate, offset_rig_mm
 from imaging.deviation import Deviation
@@ -63,6 +64,7 @@ class NeedleStory:
         landings: where the tip was found, one per insertion on (about) the present path, newest last.
         is_new_path: withdrawn and aimed again since the last landing.
         off_target: the last judged scan asks for a correction.
+        correction: what is done to it after the last judged scan; None: nothing.
         abandoned_because: who abandoned it and why; empty when it is not.
         attempts_granted: by a person, on top of the settings' ``max_attempts``.
         last_z_um, intended_z_um: where the applicator has drawn it back to, and was last told to.
@@ -81,6 +83,7 @@ class NeedleStory:
     first_deviation: Deviation | None = None
     deviation: Deviation | None = None
     off_target: bool = False
+    correction: Correction | None = None
     seeds_delivered: int = 0
     last_z_um: int = 0
     intended_z_um: int = 0

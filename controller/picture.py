@@ -31,6 +31,7 @@ def picture(
                 seeds_delivered=story.seeds_delivered,
                 seeds_planned=len(story.seeds),
                 tip_mm=story.plan.tip_mm,
+                correction=story.correction,
             )
             for story in known.needles.values()
         ),
@@ -45,4 +46,5 @@ def picture(
         rests_in=known.held_in if state in ("HELD", "PAUSED") else "",
         may_decide=possible(known, state),
         tolerance_mm=known.settings.tolerance_mm,
+        under_way=None if pending is None else pending.to_json(),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from controller.correction import Correction
 from imaging.deviation import Deviation
 from planning.plan import Point
 
@@ -22,6 +24,7 @@ class NeedleStatus:
         deviation: of the tip in the latest scan; None before.
         seeds_delivered, seeds_planned: counts.
         tip_mm: planned tip, patient frame.
+        correction: what is done to it after the latest scan; None: nothing.
     """
 
     name: str
@@ -34,6 +37,7 @@ class NeedleStatus:
     seeds_delivered: int
     seeds_planned: int
     tip_mm: Point | None = None
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Snapshot:
         rests_in: held or paused, the state in which it rests and to which it goes back; else empty.
         may_decide: kinds of ``OperatorDecided`` that a person may decide now (``decisions.KINDS``).
         tolerance_mm: largest accepted deviation of a tip.
+        under_way: the command that is carried out, by its name and fields; None: none.
     """
 
     state: str
@@ -70,3 +75,4 @@ class Snapshot:
     rests_in: str = ""
     may_decide: tuple[str, ...] = ()
     tolerance_mm: float = 2.0
+    under_way: dict[str, Any] | None = None

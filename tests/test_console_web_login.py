@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from console.web_login import IDLE_S, TRIES, TRIES_S, Logins, People, TwoPersons, person_words
+from console.web_login import IDLE_S, TRIES, TRIES_S, Logins, People, Person, TwoPersons, person_words
 from planning.refusal import AskedWrongly
 
 
@@ -108,13 +108,26 @@ def test_bad_people_are_refused(name: str, role: str, pin: str) -> None:
 
 def test_two_different_persons_complete_a_confirmation() -> None:
     two = TwoPersons()
-    assert two.word(7, "An", needs_two=False) == ("An", "")
-    assert two.word(8, "An", needs_two=True)[0] is None
-    assert two.first_by(8) == "An"
-    done, told = two.word(8, "An", needs_two=True)
+    an, bo, cy = Person("An", "physician", ""), Person("Bo", "nurse", ""), Person("Cy", "nurse", "")
+    patient, plan = (8, "the patient?"), (9, "the plan?")
+    assert two.word(patient, an)[0] is None
+    assert two.first_by(patient) == "An"
+    done, told = two.word(patient, an)
     assert done is None
     assert "another person" in told
-    assert two.word(8, "Bo", needs_two=True) == ("An and Bo", "")
-    assert two.first_by(8) is None
-    two.word(9, "An", needs_two=True)
-    assert two.word(10, "Bo", needs_two=True)[0] is None, "a first word for another command does not count"
+    assert two.word(patient, bo) == ("An and Bo", "")
+    assert two.first_by(patient) is None
+    two.word(patient, an)
+    assert two.word(plan, bo)[0] is None, "a first word for another question does not count"
+    assert two.word(plan, cy, needs_decider=True)[0] is None, "neither of the two may decide"
+    assert two.word(plan, an, needs_decider=True) == ("Bo and An", "")
+
+
+def test_a_first_word_goes_with_its_question() -> None:
+    two = TwoPersons()
+    held = (0, "go on after the jam?")
+    two.word(held, Person("An", "physician", ""))
+    two.asked_now(held)
+    assert two.first_by(held) == "An"
+    two.asked_now(None)
+    assert two.word(held, Person("Bo", "nurse", ""))[0] is None, "asked again, it is confirmed by two again"

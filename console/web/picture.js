@@ -52,13 +52,19 @@ export class Picture {
       this.structures.push({ key: s.name, name: s.name, colour: s.colour, volume });
       this._refresh();
     }
-    await this.loadDose('planned');
   }
 
   /** Show the dose `which` ('planned', 'now') as lines. */
   async loadDose(which) {
+    if (which === 'planned' && this.doseShown === 'planned') return;
     const volume = await Volume.load(`/api/dose/${which}`, this.summary.dose, Float32Array);
-    this.isodoses = this.summary.isodoses.map((d) => ({ ...d, key: `dose ${d.percent}`, volume }));
+    this.doseShown = which;
+    this.isodoses = this.summary.isodoses.map((d) => ({ ...d, key: `dose ${d.percent}`, volume, which }));
+    this._refresh();
+  }
+
+  /** Anew, in another language. */
+  redraw() {
     this._refresh();
   }
 
@@ -153,6 +159,7 @@ export class Picture {
         button.addEventListener('click', () => {
           this.shows[name] = !this.shows[name];
           button.setAttribute('aria-pressed', String(this.shows[name]));
+          if (name === 'dose' && this.shows.dose) this.wantsDose();
           this._refresh();
         });
         return button;
@@ -208,7 +215,7 @@ export class Picture {
     pen.drawImage(off, left, top, size, size);
     const centre = [left + size / 2, top + size / 2];
     const scale = size / NEEDLES_EYE_MM;
-    pen.lineWidth = 2 * ratio;
+    pen.lineWidth = 3 * ratio;
     pen.strokeStyle = '#f5b301';
     pen.beginPath();
     pen.arc(...centre, 2 * scale, 0, 2 * Math.PI); // the tolerance
@@ -228,7 +235,12 @@ export class Picture {
       pen.stroke();
     }
     pen.fillStyle = '#fff';
-    pen.font = `${15 * ratio}px sans-serif`;
-    pen.fillText(`${needle.name}  -${this.depth.toFixed(0)} mm  ○ 2 mm`, 8 * ratio, 18 * ratio);
+    pen.font = `${18 * ratio}px sans-serif`;
+    const where = this.depth ? say('behind_tip', { mm: this.depth.toFixed(0) }) : say('at_tip');
+    pen.fillText(`${needle.name}  ${where}`, 8 * ratio, 22 * ratio);
+    pen.fillStyle = '#f5b301';
+    pen.fillText(`○ ${say('planned')}, 2 mm`, 8 * ratio, 46 * ratio);
+    pen.fillStyle = '#35d0ff';
+    if (needle.found) pen.fillText(`+ ${say('found')}`, 8 * ratio, 70 * ratio);
   }
 }

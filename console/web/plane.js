@@ -4,6 +4,7 @@
 // that ten events between two frames cost one drawing.
 
 import { isoline } from './isoline.js';
+import { say } from './words.js';
 import { inverted, moved, turned } from './volume.js';
 
 /** Where screen right and down point in the patient, and which axis the slices are stacked along. */
@@ -150,6 +151,7 @@ export class PlaneView {
     if (shows.seeds) for (const s of this.scene.seeds) this._drawSeed(pen, s);
     if (shows.cursor) this._drawCursor(pen);
     this._drawEdges(pen);
+    this._drawLegend(pen);
   }
 
   _drawSlice(pen) {
@@ -333,6 +335,27 @@ export class PlaneView {
     const told = `${'xyz'[along]} ${volume.centreOf(along, slice).toFixed(1)} mm  ${slice + 1}/${volume.count[along]}`;
     pen.fillText(told, 8 * ratio, 16 * ratio);
     pen.textBaseline = 'alphabetic';
+  }
+
+  /** Names of what is outlined in this slice, in its colour; a line's dash beside that of a dose. */
+  _drawLegend(pen) {
+    const ratio = window.devicePixelRatio || 1;
+    const { structures, isodoses, shows } = this.scene;
+    const isCut = (item, level) => this._overlays.get(`${item.key}/${level}`)?.lines.length;
+    const rows = [
+      ...(shows.structures ? structures.filter((s) => isCut(s, 0.5)).map((s) => [s.name, s.colour]) : []),
+      ...(shows.dose ? isodoses.filter((d) => isCut(d, d.level_gy)).map((d) => [`${d.percent} % ${say(d.which)}`, d.colour]) : []),
+    ];
+    pen.font = `${15 * ratio}px sans-serif`;
+    pen.textAlign = 'right';
+    const wide = Math.max(0, ...rows.map(([name]) => pen.measureText(name).width));
+    pen.fillStyle = 'rgba(0,0,0,0.6)';
+    if (rows.length) pen.fillRect(this.canvas.width - wide - 14 * ratio, 0, wide + 14 * ratio, (rows.length * 19 + 8) * ratio);
+    rows.forEach(([name, colour], at) => {
+      pen.fillStyle = colour;
+      pen.fillText(name, this.canvas.width - 8 * ratio, 20 * ratio + at * 19 * ratio);
+    });
+    pen.textAlign = 'left';
   }
 
   // --- hands ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import { get } from './request.js';
 
+const LIGHTING = { ambient: 0.65, diffuse: 0.7, specular: 0.1 };
 const LAYOUT = {
   paper_bgcolor: '#000', font: { color: '#fff' }, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false,
   scene: { aspectmode: 'data', xaxis: { visible: false }, yaxis: { visible: false }, zaxis: { visible: false },
@@ -33,10 +34,10 @@ export class Space {
     if (this.element.hidden) return;
     const Plotly = await plotly();
     this.meshes ??= await Promise.all(
-      [['Body', '#d8b8a0', 0.18], ['CTV', '#ff9b3d', 0.3], ['GTV', '#ff4d4d', 0.5]].map(async ([name, color, opacity]) =>
+      [['Body', '#e8cbb5', 0.22], ['CTV', '#ff9b3d', 0.3], ['GTV', '#ff4d4d', 0.5]].map(async ([name, color, opacity]) =>
         mesh(await get(`/api/meshes/${name}`), color, opacity)),
     );
-    const lines = [];
+    const lines = [plate(this.picture.summary.template_mm)];
     for (const needle of this.picture.needles) {
       const isChosen = needle.name === this.picture.chosen;
       lines.push(line([needle.planned.entry_mm, needle.planned.tip_mm], '#f5b301', isChosen ? 8 : 3, 'dash', needle.name));
@@ -55,9 +56,16 @@ export class Space {
 
 function mesh(found, color, opacity) {
   const part = (list, a) => list.map((p) => p[a]);
-  return { type: 'mesh3d', color, opacity, name: found.name, hoverinfo: 'name',
+  return { type: 'mesh3d', color, opacity, name: found.name, hoverinfo: 'name', lighting: LIGHTING,
     x: part(found.points_mm, 0), y: part(found.points_mm, 1), z: part(found.points_mm, 2),
     i: part(found.triangles, 0), j: part(found.triangles, 1), k: part(found.triangles, 2) };
+}
+
+/** The template, through which the needles go. */
+function plate(corners) {
+  const part = (a) => corners.map((p) => p[a]);
+  return { type: 'mesh3d', color: '#9fc7ff', opacity: 0.35, name: 'template', hoverinfo: 'name', lighting: LIGHTING,
+    x: part(0), y: part(1), z: part(2), i: [0, 0], j: [1, 2], k: [2, 3] };
 }
 
 function line(points, color, width, dash, name) {

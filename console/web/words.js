@@ -11,6 +11,10 @@ export async function speak(language) {
   present = language;
   document.documentElement.lang = language;
   for (const element of document.querySelectorAll('[data-i18n]')) element.textContent = say(element.dataset.i18n);
+  for (const element of document.querySelectorAll('[data-i18n-label]')) {
+    element.setAttribute('aria-label', say(element.dataset.i18nLabel));
+    if (element.type === 'search') element.placeholder = say(element.dataset.i18nLabel);
+  }
 }
 
 export const language = () => present;

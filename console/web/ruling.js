@@ -1,0 +1,64 @@
+// A person's word about every needle after a CT (the question judge_needles): accepted, corrected, abandoned.
+
+import { byId, element } from './element.js';
+import { correctionText } from './panels.js';
+import { say } from './words.js';
+
+let asked = null; // number of the question that the form is of
+
+function proposed(way) {
+  const [x, y, z] = way;
+  return correctionText({ is_new_path: x !== 0 || y !== 0, across_mm: [x, y], deeper_mm: z });
+}
+
+/** The form of a question; drawn once for each, so that what was chosen stays. */
+export function drawRuling(ask) {
+  const form = byId('ruling');
+  const isAsked = ask?.task === 'judge_needles';
+  form.hidden = !isAsked;
+  if (!isAsked) {
+    asked = null;
+    return;
+  }
+  if (asked === ask.number && form.dataset.language === document.documentElement.lang) return;
+  asked = ask.number;
+  form.dataset.language = document.documentElement.lang;
+  const rows = Object.entries(ask.choices).filter(([name]) => name !== 'CT').map(([name, words]) => {
+    const select = element('select', { 'data-needle': name, 'aria-label': `${name}` });
+    for (const word of words) {
+      const way = ask.proposals_mm[name];
+      const text = word === 'correct' ? `${say('rule_correct')}: ${proposed(way)}` : say(`rule_${word}`);
+      select.append(new Option(text, word));
+      if (word === 'correct') select.append(new Option(say('rule_own'), 'own'));
+    }
+    const own = element('input', { 'aria-label': `${name} ${say('rule_own_mm')}`, placeholder: say('rule_own_mm'), hidden: true, maxlength: 100 });
+    select.addEventListener('change', () => {
+      own.hidden = !['own', 'abandon'].includes(select.value);
+      own.placeholder = say(select.value === 'abandon' ? 'reason' : 'rule_own_mm');
+      if (select.value === 'own' && !own.value) own.value = ask.proposals_mm[name].map((v) => v.toFixed(1)).join(' ');
+      count();
+    });
+    return element('label', {}, element('b', {}, name), select, own);
+  });
+  const again = element('label', {}, element('input', { type: 'checkbox', id: 'ruling-again', on: { change: count } }), say('rule_again'));
+  form.replaceChildren(...rows, again, element('p', { id: 'ruling-count' }));
+  count();
+}
+
+function chosen() {
+  return [...byId('ruling').querySelectorAll('select')].map((select) => [select.dataset.needle, select.value, select.nextElementSibling.value.trim()]);
+}
+
+function count() {
+  const of = (kinds) => chosen().filter(([, word]) => kinds.includes(word)).length;
+  const told = say('rule_count', { accept: of(['accept']), correct: of(['correct', 'own']), abandon: of(['abandon']) });
+  byId('ruling-count').textContent = byId('ruling-again').checked ? say('rule_again') : told;
+}
+
+/** What the form says, as the answer's values; undefined when another question is asked. */
+export function rulingValues() {
+  if (asked === null) return undefined;
+  if (byId('ruling-again').checked) return { CT: 'again' };
+  const word = { accept: () => 'accept', correct: () => 'correct', own: (text) => `correct ${text}`, abandon: (text) => `abandon because ${text}` };
+  return Object.fromEntries(chosen().map(([name, kind, text]) => [name, word[kind](text)]));
+}
