@@ -22,6 +22,7 @@ from simulator.rig_mechanics import X, Z
 _QUIRK_TESTS = (
     "test_simulator_grbl.py",
     "test_simulator_grbl_stops.py",
+    "test_drivers_rig_connect.py",
     "test_drivers_rig_quirks.py",
     "test_drivers_rig.py",
 )
