@@ -42,13 +42,11 @@ class Implant:
 
     def __init__(self, problem: Loading) -> None:
         self.places, self.search = problem.places, problem.search
-        xy = self.places.needle_xy_mm
-        gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)
-        self.clash = (gap < self.search.least_distance_mm - 1e-6) & ~np.eye(len(xy), dtype=bool)
+        self.clash = self.places.clash(self.search.least_distance_mm)
         self.phase_of = self.places.slot % self.places.slots_apart
         self.chosen: set[int] = set()
         self.phase: dict[int, int] = {}
-        self.count = np.zeros(len(xy), dtype=int)
+        self.count = np.zeros(len(self.clash), dtype=int)
         self.levels = np.ascontiguousarray(problem.levels, dtype=np.float32)
         self.dose = np.zeros(self.places.dose.shape[1], dtype=np.float32)
         self.zero = np.zeros_like(self.dose)
@@ -161,7 +159,7 @@ def mip(problem: Loading, seconds: float) -> tuple[Ints | None, float]:
     in_chain = sparse.csr_matrix((np.ones(n_places), (np.arange(n_places), chain_of)), (n_places, n_chains))
     linked = sparse.hstack([sparse.identity(n_places), -in_chain, sparse.csr_matrix((n_places, n_hinges))])
     groups = [[n] for n in range(len(used))]
-    groups += cliques_of(places.needle_xy_mm[used], search.least_distance_mm)
+    groups += cliques_of(places.clash(search.least_distance_mm)[np.ix_(used, used)])
     member = np.array([[needle in group for needle in needle_of] for group in groups], dtype=float)
     once = sparse.hstack(
         [
@@ -218,7 +216,7 @@ def main() -> None:
     problem = example_problem()
     planned_s = time.perf_counter() - begun
     price = problem.price
-    print(f"{len(problem.places.slot)} places in {len(problem.places.needle_xy_mm)} needles, ", end="")
+    print(f"{len(problem.places.slot)} places in {len(problem.places.apart_mm)} needles, ", end="")
     print(f"{problem.places.dose.shape[1]} dose columns\n")
     print(f"| {'':27} | price | dearer than the plan | needles | seeds | time |")
     print("|---|---|---|---|---|---|")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from planning.anatomy import Anatomy
     from planning.dvh import StructureStatistics
+    from planning.frame import Floats
     from planning.goals import Goal
     from planning.planner import PlanResult
     from planning.site_protocol import SiteProtocol
@@ -74,8 +75,24 @@ class _Number(click.FloatRange):
     "--needles",
     default="coplanar",
     show_default=True,
-    type=click.Choice(["coplanar"]),
-    help="Kind of needle set.",
+    type=click.Choice(["coplanar", "oblique"]),
+    help="Parallel needles, or each at an angle of its own through the same grid of holes.",
+)
+@click.option(
+    "--direction",
+    nargs=3,
+    type=float,
+    metavar="X Y Z",
+    help="Of insertion (oblique: the middle one), patient frame: x to the left, y to posterior, z to the head.  "
+    "[default: the planner's choice]",
+)
+@click.option(
+    "--turn-deg",
+    type=_Number(-180, 180),
+    help="Turn of the grid about the direction of insertion.  [default: the planner's choice]",
+)
+@click.option(
+    "--pitch-mm", type=_Number(2, 30), help="Between neighbouring holes.  [default: the site protocol's]"
 )
 @click.option(
     "--max-seeds", type=click.IntRange(1, 500), help="Seeds in stock.  [default: the site protocol's]"
@@ -102,11 +119,14 @@ def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
 
 
 def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
+    from dataclasses import replace
+
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from console.live import Screen
     from console.plan_picture import write_plan_picture
     from planning.anatomy import build_anatomy
+    from planning.approach import Wish
     from planning.bound import lower_bound
     from planning.case_link import note_case
     from planning.dicom import read_case
@@ -116,6 +136,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
     from planning.sources import load_source
 
     begun, limit = time.monotonic(), chosen["time_limit"]
+    wish = Wish(chosen["needles"] == "oblique", _direction(chosen["direction"]), chosen["turn_deg"])
 
     def later_than(share: float) -> bool:
         return limit is not None and time.monotonic() - begun > share * limit
@@ -133,6 +154,8 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
         case = read_case(case_folder)
         margin_mm = protocol.margin_mm if chosen["margin_mm"] is None else chosen["margin_mm"]
         anatomy = build_anatomy(case, protocol, target=chosen["target"], margin_mm=margin_mm)
+        if chosen["pitch_mm"] is not None:
+            protocol = replace(protocol, needle=replace(protocol.needle, pitch_mm=chosen["pitch_mm"]))
         result = make_plan(
             case,
             anatomy,
@@ -144,6 +167,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             progress=tell,
             max_seeds=chosen["max_seeds"],
             stop=lambda: later_than(0.5),
+            wish=wish,
         )
         planned_s = time.monotonic() - begun
         bound = None
@@ -173,6 +197,19 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
     print_goals(screen, result.goals)
     print_indices(screen, result.statistics)
     return 0 if all(goal.met for goal in result.goals) else GOAL_MISSED
+
+
+def _direction(asked: tuple[float, float, float] | None) -> Floats | None:
+    """The direction of insertion that was asked for, of length 1."""
+    import numpy as np
+
+    if asked is None:
+        return None
+    direction = np.array(asked)
+    length = float(np.linalg.norm(direction))
+    if not np.isfinite(length) or length < 1e-6:
+        raise AskedWrongly("--direction: give three finite numbers that are not all 0.")
+    return direction / length
 
 
 def _template(out: Path, anatomy: Anatomy, result: PlanResult, protocol: SiteProtocol) -> str:

@@ -82,13 +82,14 @@ def run(plan: Path, case: Path | None, out: Path | None, overwrite: bool, quiet:
     from console.endings import kept_once_begun
     from console.output_folder import OutputFolder
     from controller.devices_file import read_devices
-    from controller.order import JOURNAL_FILE, MANUAL, PLAN_FILE, Order
+    from controller.order import JOURNAL_FILE, MANUAL, PLAN_FILE, Order, check_playable
     from controller.wire_file import WireFile
     from planning.case_link import case_of
     from planning.plan import Plan
 
     plan_file = plan / PLAN_FILE if plan.is_dir() else plan
     the_plan = Plan.load(plan_file)
+    check_playable(the_plan, plan_file)
     case = case_of(plan_file) if case is None else case
     if not case.is_dir():
         raise AskedWrongly(f"{case}: no such folder; CASE is the folder with the planning CT and structures.")

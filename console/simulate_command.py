@@ -74,7 +74,7 @@ def simulate(
         raise AskedWrongly("--depth-encoder sits on the rig: leave --device applicator out.")
     if plan is not None and rig_kind == "oblique":
         raise AskedWrongly(
-            "--rig-kind oblique is a bench in air: no plan has oblique needles yet; leave --plan out."
+            "--rig-kind oblique is a bench in air: no procedure plays oblique needles yet; leave --plan out."
         )
     if plan is not None:
         from planning.case_link import case_of
@@ -86,9 +86,12 @@ def simulate(
         raise AskedWrongly(f"{case}: no such folder; CASE is a folder with the planning CT.")
     pose = None
     if plan is not None:
+        from controller.order import check_playable
         from planning.plan import Plan
 
-        pose = Plan.load(plan).patient_from_rig
+        the_plan = Plan.load(plan)
+        check_playable(the_plan, plan)
+        pose = the_plan.patient_from_rig
     spec = {
         "link": str(link),
         "devices": [

@@ -51,6 +51,19 @@ class Order:
             raise AskedWrongly(f"{folder}: can't be written ({problem.strerror or problem}).") from problem
 
 
+def check_playable(plan: Plan, path: Path) -> None:
+    """Refuse a plan that the procedure can't carry out yet.
+
+    Raises:
+        AskedWrongly: its needles are oblique.
+    """
+    if plan.is_oblique:
+        raise AskedWrongly(
+            f"{path}: the needles of this plan are oblique, and the procedure knows parallel needles only; plan with "
+            "'--needles coplanar', or put the needles in by hand through the plan's printed template."
+        )
+
+
 def read_order(folder: Path) -> tuple[Order, Plan, Devices]:
     """What ``Order.write`` wrote.
 

@@ -22,11 +22,10 @@ from planning.dose import dose_matrix_gy
 from planning.dose_points import dose_points
 from planning.dvh import StructureStatistics
 from planning.frame import Floats, unit
+from planning.goal_search import TOLERANCE
 from planning.goals import Goal, judge_goals
 from planning.implant_dose import implant_dose
-from planning.needles import Target, target_of
 from planning.placement import (
-    TOLERANCE,
     DosePoints,
     Ints,
     Places,
@@ -41,6 +40,7 @@ from planning.plan_rules import ROUNDING_MM
 from planning.planner import LEAST_RESERVE, RESERVE, SEED_OF_CHANCE
 from planning.site_protocol import SiteProtocol, matches
 from planning.sources import SeedSource
+from planning.target_depth import Target, target_of
 
 KICKS = 150  # disturbances in each of the rounds of the search
 ROUNDS = 6  # in which the prices of what is missed are raised
@@ -235,12 +235,13 @@ def _load(
         dose = dose_matrix_gy(source, centres, directions, plan.air_kerma_strength_u, points.points_mm)
         return points.columns(dose / np.float32(rx))
 
+    tips = np.array([needle.tip_mm for needle in implant.needles])
     places = Places(
         columns(allowed.centres_mm, axes),
         allowed.needle_of,
         allowed.step,
         1,
-        np.array([needle.tip_mm[:2] for needle in implant.needles]),
+        np.linalg.norm(tips[:, None] - tips[None], axis=2),
     )
     given = np.zeros(places.dose.shape[1], dtype=np.float32)
     if implant.delivered_mm:
@@ -273,7 +274,7 @@ def _search(
 ) -> Ints:
     """The best loading of several rounds, the price of what is missed raised from one to the next.
 
-    As ``placement.reach_goal``, with a dose that is ``given`` already: prices are counted from it.
+    As ``goal_search.reach_goal``, with a dose that is ``given`` already: prices are counted from it.
     """
     levels = points.levels.copy()
     levels[[0, 2, 4]] -= given

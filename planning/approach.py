@@ -16,14 +16,18 @@ from scipy.spatial import cKDTree
 
 from planning.clearance import ClearanceMap, depths_backwards
 from planning.frame import Floats, unit
-from planning.needles import NeedleSet, RigReach, Target, needle_set, template_pose
+from planning.needles import NeedleSet, RigReach, needle_set, template_pose
+from planning.oblique import cone_of_directions, greatest_tilt_deg, oblique_set
 from planning.refusal import AskedWrongly
 from planning.site_protocol import NeedleRules
+from planning.target_depth import Target
 
 DIRECTIONS = 1000  # over the whole sphere: neighbours about 6.4 degrees apart
 FAN_DEG = (3.0, 1.5)
 REFINED = 6  # directions that get a finer fan
 TRACED = 3  # directions whose lattices are traced
+CONES = 12  # middle directions looked at for an oblique set
+ENOUGH_WAYS = 4  # directions from which a point of the target is reached; more count no further
 TURNS_DEG = (0.0, 30.0, 60.0)
 SHIFTS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5))
 # Assumed: a seed covers what lies within this distance; in a loaded grid of 5 mm the prescribed dose of a
@@ -57,6 +61,21 @@ def sphere_of_directions(count: int) -> Floats:
     return np.stack((ring * np.cos(turn), ring * np.sin(turn), z), axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """What the physicist wants of the needle set.
+
+    Attributes:
+        oblique: needles at angles of their own instead of parallel ones.
+        direction: of insertion (of an oblique set: its middle one), patient frame; None lets the planner choose.
+        turn_deg: of the lattice about the direction, against ``template_pose``'s own; None lets the planner choose.
+    """
+
+    oblique: bool = False
+    direction: Floats | None = None
+    turn_deg: float | None = None
+
+
 def find_approach(
     clearance: ClearanceMap,
     target: Target,
@@ -66,6 +85,7 @@ def find_approach(
     up: Floats,
     couch_keep_out_deg: float,
     target_name: str,
+    wish: Wish = Wish(),
 ) -> Approach:
     """The needle set that reaches most of the target on short paths.
 
@@ -77,6 +97,53 @@ def find_approach(
         AskedWrongly: no direction reaches enough of it; says what is in the way.
     """
     steepest = np.cos(np.radians(couch_keep_out_deg))
+    if wish.direction is None:
+        directions, tried = _best_directions(clearance, target, rules, up, steepest)
+    else:
+        directions, tried = unit(wish.direction)[None], 1
+        if directions[0] @ up > steepest:
+            raise AskedWrongly(
+                f"direction of insertion {_words(directions[0])}: it comes through the couch (within "
+                f"{couch_keep_out_deg:g} degrees of straight up off it, entry.couch_keep_out_deg)."
+            )
+    middle = target.points_mm.mean(axis=0)
+    axes = _apart(directions, TRACED, 2.0)
+    if wish.oblique:
+        axes = _widest(clearance, target, rules, rig, directions, up, steepest)
+    turns = TURNS_DEG if wish.turn_deg is None else (wish.turn_deg,)
+    found: list[tuple[float, float, NeedleSet]] = []
+    for direction in axes:
+        for turn, shift in [(t, s) for t in turns for s in SHIFTS][: 1 if wish.oblique else None]:
+            pose = template_pose(direction, middle, rules.pitch_mm, turn_deg=turn, shift=shift)
+            if wish.oblique:
+                needles = oblique_set(
+                    clearance, target, pose, rules, rig, up=up, couch_keep_out_deg=couch_keep_out_deg
+                )
+            else:
+                needles = needle_set(clearance, target, pose, rules, rig)
+            cover, depth = _coverage(needles, target)
+            found.append((cover - PRICE_PER_MM * depth, cover, needles))
+    _, cover, needles = max(found, key=lambda item: item[0])
+    if cover < LEAST_COVER:
+        chosen = (
+            "no needle direction"
+            if wish.direction is None
+            else "the direction of insertion asked for does not"
+        )
+        verb = "reaches" if wish.direction is None else "reach"
+        raise AskedWrongly(
+            f"target '{target_name}': {chosen} {verb} enough of it ({100 * cover:.0f} % at best, "
+            f"{100 * LEAST_COVER:.0f} % needed); of the holes over the target "
+            f"{_why(clearance, target, directions, rules, rig)}; "
+            "change the target, the clearances or the structures' roles in the site protocol."
+        )
+    return Approach(needles, cover, tried)
+
+
+def _best_directions(
+    clearance: ClearanceMap, target: Target, rules: NeedleRules, up: Floats, steepest: float
+) -> tuple[Floats, int]:
+    """Directions by what the coarse map shows that they reach, best first; how many were looked at."""
     dilate = _dilation(target.points_mm)
     directions = sphere_of_directions(DIRECTIONS)
     directions = directions[directions @ up <= steepest]
@@ -89,25 +156,35 @@ def find_approach(
         tried += len(finer)
         directions = np.concatenate((directions, finer))
         score = np.concatenate((score, _coarse_score(clearance, target, finer, dilate, rules)))
+    return directions[np.argsort(-score, kind="stable")], tried
 
-    middle = target.points_mm.mean(axis=0)
-    found: list[tuple[float, float, NeedleSet]] = []
-    for direction in _apart(directions[np.argsort(-score, kind="stable")], TRACED, 2.0):
-        for turn in TURNS_DEG:
-            for shift in SHIFTS:
-                pose = template_pose(direction, middle, rules.pitch_mm, turn_deg=turn, shift=shift)
-                needles = needle_set(clearance, target, pose, rules, rig)
-                cover, depth = _coverage(needles, target)
-                found.append((cover - PRICE_PER_MM * depth, cover, needles))
-    _, cover, needles = max(found, key=lambda item: item[0])
-    if cover < LEAST_COVER:
-        raise AskedWrongly(
-            f"target '{target_name}': no needle direction reaches enough of it ({100 * cover:.0f} % at best, "
-            f"{100 * LEAST_COVER:.0f} % needed); of the holes over the target "
-            f"{_why(clearance, target, directions[np.argsort(-score, kind='stable')], rules, rig)}; "
-            "change the target, the clearances or the structures' roles in the site protocol."
-        )
-    return Approach(needles, cover, tried)
+
+def _widest(
+    clearance: ClearanceMap,
+    target: Target,
+    rules: NeedleRules,
+    rig: RigReach,
+    directions: Floats,
+    up: Floats,
+    steepest: float,
+) -> list[Floats]:
+    """Middle directions of oblique sets: of the best for parallel needles, those whose cone reaches most points."""
+    candidates = _apart(directions, CONES, 4.0)
+    tilt = greatest_tilt_deg(rules, rig)
+    scored = []
+    for order, direction in enumerate(candidates):
+        axes = template_pose(direction, target.points_mm[0], rules.pitch_mm).axes
+        cone = cone_of_directions(axes, tilt)
+        cone = cone[cone @ up <= steepest]
+        depth = depths_backwards(clearance, target.points_mm, cone)
+        ways = (depth + rules.tip_beyond_seed_mm <= rules.max_depth_mm).sum(axis=0)
+        # Every point once, better more often: one way may be taken by another needle.
+        scored.append((-float(np.minimum(ways, ENOUGH_WAYS).mean()), order))
+    return [candidates[order] for _, order in sorted(scored)[:TRACED]]
+
+
+def _words(direction: Floats) -> str:
+    return "({})".format(", ".join(f"{v:g}" for v in np.round(direction, 3)))
 
 
 def _dilation(points_mm: Floats) -> csr_matrix:

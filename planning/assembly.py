@@ -30,9 +30,7 @@ def loaded_paths(needles: NeedleSet, chosen: NDArray[np.int64]) -> Loaded:
     return tuple((needles.paths[n], np.sort(depths[chosen[path_of[chosen] == n]])[::-1]) for n in used)
 
 
-def planned_needles(
-    loaded: Loaded, direction: Floats, rules: NeedleRules, seed_length_mm: float
-) -> tuple[PlannedNeedle, ...]:
+def planned_needles(loaded: Loaded, rules: NeedleRules, seed_length_mm: float) -> tuple[PlannedNeedle, ...]:
     """Needles N01 ... in the order of ``loaded``, seeds numbered in order of delivery, references marked."""
     places = np.array([(path.column, path.row) for path, _ in loaded]) * rules.pitch_mm
     tips = np.array([depths[0] + rules.tip_beyond_seed_mm for _, depths in loaded])
@@ -43,13 +41,15 @@ def planned_needles(
         for depth in depths:
             number += 1
             retraction = round(float(tips[n] - depth + 0.5 * seed_length_mm), 3)
-            seeds.append(PlannedSeed(number, rounded_point(path.entry_mm + depth * direction), retraction))
+            seeds.append(
+                PlannedSeed(number, rounded_point(path.entry_mm + depth * path.direction), retraction)
+            )
         result.append(
             PlannedNeedle(
                 name=f"N{n + 1:02d}",
                 hole=path.hole,
                 entry_mm=rounded_point(path.entry_mm),
-                tip_mm=rounded_point(path.entry_mm + tips[n] * direction),
+                tip_mm=rounded_point(path.entry_mm + tips[n] * path.direction),
                 reference_depth_mm=round(min(rules.reference_depth_mm, float(tips[n])), 3)
                 if n in references
                 else None,
@@ -62,7 +62,8 @@ def planned_needles(
 def rig_pose(needles: NeedleSet, loaded: Loaded, rules: NeedleRules) -> tuple[tuple[float, ...], ...]:
     """``patient_from_rig`` (4, 4): origin on the middle of the holes in use, in the template's outer face.
 
-    The face lies ``rules.template_gap_mm`` outside the skin at the outermost of the entries in use.
+    The face lies ``rules.template_gap_mm`` outside the skin at the outermost of the entries in use. An oblique set's
+    lattice lies in the face already; origin and face are those it was made for.
     """
     pose = needles.pose
     holes = np.array([(path.column, path.row) for path, _ in loaded])
@@ -70,7 +71,9 @@ def rig_pose(needles: NeedleSet, loaded: Loaded, rules: NeedleRules) -> tuple[tu
     middle = 0.5 * (holes.min(axis=0) + holes.max(axis=0))
     across = pose.pitch_mm * ((middle - hole) @ pose.axes[:2])
     face_along = min(path.entry_along_mm for path, _ in loaded) - rules.template_gap_mm
-    origin = rounded_point(path.entry_mm + across + (face_along - path.entry_along_mm) * pose.direction)
+    origin = rounded_point(path.at_mm(face_along, pose) + across)
+    if needles.face_along_mm is not None:
+        origin = rounded_point(pose.centre_mm + needles.face_along_mm * pose.direction)
     rotation = pose.axes.T
     rows = [(*(round(float(v), 12) + 0.0 for v in rotation[r]), origin[r]) for r in range(3)]
     return (*rows, (0.0, 0.0, 0.0, 1.0))

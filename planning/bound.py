@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from planning.frame import Floats
 from planning.placement import Ints, Loading, Places, Search, Singles, Stop, never
@@ -65,6 +67,14 @@ def lower_bound(
         stop: asked after every round; True ends with the best bound so far (each one is proven).
         progress: told the part done and the best bound so far.
     """
+    # Small products of matrix and vector: a second thread mostly waits, ten times as long where others work too.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _improved(loading, rounds, stop, progress)
+
+
+def _improved(
+    loading: Loading, rounds: int, stop: Stop, progress: Callable[[float, float], None] | None
+) -> Bound:
     problem = Dual.of(loading.places, loading.levels, loading.search)
     multipliers = problem.guess(loading)
     fractions = problem.even_fractions()
@@ -146,7 +156,7 @@ class Dual:
         used, needle_start, needle_of = np.unique(
             chains // places.slots_apart, return_index=True, return_inverse=True
         )
-        cliques = cliques_of(places.needle_xy_mm[used], search.least_distance_mm)
+        cliques = cliques_of(places.clash(search.least_distance_mm)[np.ix_(used, used)])
         shared = np.zeros((len(used), len(cliques) + 1))
         for row, clique in enumerate(cliques):
             shared[clique, row] = 1.0
@@ -222,10 +232,8 @@ class Dual:
         )
 
 
-def cliques_of(needle_xy_mm: Floats, least_distance_mm: float) -> list[list[int]]:
-    """Sets of needles that are all nearer to each other than allowed; together they hold every such pair."""
-    gap = np.linalg.norm(needle_xy_mm[:, None] - needle_xy_mm[None], axis=2)
-    near = (gap < least_distance_mm - 1e-6) & ~np.eye(len(needle_xy_mm), dtype=bool)
+def cliques_of(near: NDArray[np.bool_]) -> list[list[int]]:
+    """Sets of needles that are all too near to each other (``near``, symmetric); together they hold every such pair."""
     found: list[list[int]] = []
     held: set[tuple[int, int]] = set()
     for first, second in np.argwhere(np.triu(near)).tolist():

@@ -18,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from planning.anatomy import Anatomy
+from planning.distance import box_of
 from planning.frame import Floats
 from planning.mask import Mask
+from planning.site_protocol import EntryRules, matches
 from planning.volume import Grid
 
 COARSE_MM = 2.5
@@ -31,6 +34,7 @@ REACHED_END = 0
 LEAVES_BODY = -1
 NO_SKIN = -2
 NEVER_IN_BODY = -3
+NO_ENTRY = -4
 
 Bytes = NDArray[np.uint8]
 
@@ -47,6 +51,8 @@ class ClearanceMap:
             (distance - clearance) over all structures.
         coarse_error_mm: a point's true slack is at least the slack of its coarse voxel less this.
         scan_edge_mm: an entry lies at least this far inside the first and last slice.
+        no_entry: uint8 on ``grid``: 0, or 1 + index into ``no_entry_names`` of a structure that an entry keeps
+            ``no_entry_mm`` from (centre of voxel to centre of voxel).
     """
 
     grid: Grid
@@ -59,6 +65,9 @@ class ClearanceMap:
     slack_mm: NDArray[np.float32]
     coarse_error_mm: float
     scan_edge_mm: float
+    no_entry: Bytes
+    no_entry_names: tuple[str, ...] = ()
+    no_entry_mm: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +78,30 @@ class TracedRays:
         stop: ``(n,)`` why the ray ends: ``REACHED_END`` ... or structure index + 1.
         entry_t: where the skin is crossed; reach_t: the last point that is inside the body and clear (both
             meaningless when ``stop`` is NO_SKIN or NEVER_IN_BODY).
+        zone: of a ray that stops with NO_ENTRY, 1 + index into ``ClearanceMap.no_entry_names``; else 0.
     """
 
     stop: NDArray[np.int64]
     entry_t: Floats
     reach_t: Floats
+    zone: NDArray[np.int64]
 
 
 def clearance_map(
-    grid: Grid, body: Mask, organs: dict[str, Mask], forbidden: dict[str, float], scan_edge_mm: float = 0.0
+    grid: Grid,
+    body: Mask,
+    organs: dict[str, Mask],
+    forbidden: dict[str, float],
+    scan_edge_mm: float = 0.0,
+    *,
+    no_entry: tuple[str, ...] = (),
+    no_entry_mm: float = 0.0,
 ) -> ClearanceMap:
-    """Maps of the ``forbidden`` (name -> clearance in mm) among ``organs`` (bool arrays on ``grid``)."""
+    """Maps of the ``forbidden`` (name -> clearance in mm) among ``organs`` (bool arrays on ``grid``).
+
+    Args:
+        no_entry: names in ``organs`` that an entry through the skin keeps ``no_entry_mm`` from.
+    """
     by_clearance = sorted(forbidden, key=lambda n: (forbidden[n], -int(organs[n].sum()), n))
     if len(by_clearance) > 255:
         raise ValueError("more than 255 forbidden structures")
@@ -111,6 +133,23 @@ def clearance_map(
         slack,
         error,
         scan_edge_mm,
+        _zones(grid, [organs[name] for name in no_entry], no_entry_mm),
+        no_entry,
+        no_entry_mm,
+    )
+
+
+def clearance_of(anatomy: Anatomy, entry: EntryRules) -> ClearanceMap:
+    """The maps of a patient, with the places where no needle may enter."""
+    zones = tuple(name for name in anatomy.organs if matches(name, entry.keep_out_names))
+    return clearance_map(
+        anatomy.grid,
+        anatomy.body,
+        anatomy.organs,
+        anatomy.forbidden,
+        entry.scan_edge_mm,
+        no_entry=zones,
+        no_entry_mm=entry.keep_out_mm,
     )
 
 
@@ -134,7 +173,11 @@ def trace(clearance: ClearanceMap, starts_mm: Floats, direction: Floats, length_
         clearance.coarse_error_mm,
         clearance.scan_edge_mm,
     )
-    return TracedRays(stop, entry, reach)
+    index = np.floor(g.index_of(starts_mm + entry[:, None] * np.asarray(direction)) + 0.5).astype(int)
+    k, j, i = np.clip(index, 0, np.array(g.shape) - 1).T
+    entered = (stop != NO_SKIN) & (stop != NEVER_IN_BODY)
+    zone = np.where(entered, clearance.no_entry[k, j, i], 0).astype(np.int64)
+    return TracedRays(np.where(zone > 0, NO_ENTRY, stop), entry, reach, zone)
 
 
 def depths_backwards(clearance: ClearanceMap, points_mm: Floats, directions: Floats) -> NDArray[np.float32]:
@@ -165,6 +208,17 @@ def nearest_mm(clearance: ClearanceMap, start_mm: Floats, stop_mm: Floats, far_m
     found = np.full(len(clearance.names) + 1, np.inf)
     _nearest(clearance.label, index, np.array(g.spacing_mm), far_mm, found)
     return found[1:]
+
+
+def _zones(grid: Grid, masks: list[Mask], keep_mm: float) -> Bytes:
+    """Per voxel 1 + index of the first mask that has a voxel's centre within ``keep_mm``, or 0."""
+    zones = np.zeros(grid.shape, dtype=np.uint8)
+    for n in reversed(range(len(masks))):
+        if masks[n].any():
+            box = box_of(masks[n], grid, keep_mm)
+            near = distance_transform_edt(~masks[n][box], sampling=grid.spacing_mm[::-1]) <= keep_mm
+            zones[box][near] = n + 1
+    return zones
 
 
 def _thinned(grid: Grid, step_zyx: list[int]) -> Grid:

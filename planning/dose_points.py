@@ -12,9 +12,9 @@ from planning.anatomy import Anatomy
 from planning.distance import box_of, distance_mm
 from planning.frame import Floats
 from planning.mask import Mask
-from planning.needles import spread_points
 from planning.placement import DosePoints, PointGroup
 from planning.site_protocol import SiteProtocol
+from planning.spread import spread_points
 
 NEAR_MM = 25.0  # organ voxels farther from the CTV get no dose worth a price
 RIM_MM = (6.0, 14.0)  # tissue around the CTV whose excess dose is priced as "outside"

@@ -13,21 +13,23 @@ from itertools import product
 import numpy as np
 
 from planning.anatomy import Anatomy
+from planning.bundle import SKIN_BEHIND_TIP_MM
 from planning.clearance import (
     LEAVES_BODY,
     NEVER_IN_BODY,
+    NO_ENTRY,
     NO_SKIN,
     STEP_MM,
     ClearanceMap,
-    clearance_map,
+    clearance_of,
     nearest_mm,
     trace,
 )
 from planning.frame import Floats, angle_between_deg
-from planning.needles import SKIN_BEHIND_TIP_MM, Target, target_of
 from planning.plan import Plan, PlannedNeedle
-from planning.plan_rules import ROUNDING_MM, BrokenRule, needle_distance_mm
+from planning.plan_rules import ROUNDING_MM, BrokenRule, needle_distances_mm
 from planning.site_protocol import SiteProtocol
+from planning.target_depth import Target, target_of
 
 ON_SKIN_MM = 1.0  # an entry lies this near to the skin that the CT shows: two steps of the trace
 ROUNDED_MM = 0.01  # a path that was clear by less than this may be off by the rounding of its ends
@@ -58,8 +60,7 @@ def broken_in_patient(
     plan: Plan, anatomy: Anatomy, protocol: SiteProtocol
 ) -> tuple[tuple[BrokenRule, ...], tuple[NeedleFigures, ...]]:
     """The broken rules that show on the CT, and the figures of every needle."""
-    edge = protocol.entry.scan_edge_mm
-    clearance = clearance_map(anatomy.grid, anatomy.body, anatomy.organs, anatomy.forbidden, edge)
+    clearance, edge = clearance_of(anatomy, protocol.entry), protocol.entry.scan_edge_mm
     lenient = replace(
         clearance,
         clearance_mm=np.maximum(clearance.clearance_mm - ROUNDED_MM, 0.0),
@@ -68,9 +69,10 @@ def broken_in_patient(
     target = target_of(anatomy.ctv, anatomy.grid)
     broken: list[BrokenRule] = [*_identity(plan, anatomy)]
     figures = []
-    for needle in plan.needles:
+    distances = needle_distances_mm(plan)
+    for n, needle in enumerate(plan.needles):
         broken += _entry_and_path(needle, lenient, anatomy, protocol)
-        figures.append(_figures(needle, plan, clearance))
+        figures.append(_figures(needle, plan, clearance, distances[n]))
     broken += _inside(plan, target, protocol.needle.seed_inside_mm)
     return tuple(broken), tuple(figures)
 
@@ -115,6 +117,11 @@ def _entry_and_path(
             f"needle {name}: its skin lies outside the scan or within {protocol.entry.scan_edge_mm:g} mm of its edge.",
         )
         return
+    if stop == NO_ENTRY:
+        zone = clearance.no_entry_names[int(ray.zone[0]) - 1]
+        yield BrokenRule(
+            "entry", name, f"needle {name} enters the skin within {clearance.no_entry_mm:g} mm of {zone}."
+        )
     if abs(found_mm) > ON_SKIN_MM:
         where = "before" if found_mm < 0.0 else "behind"
         yield BrokenRule(
@@ -162,11 +169,13 @@ def _inside(plan: Plan, target: Target, inside_mm: float) -> Iterator[BrokenRule
                 )
 
 
-def _figures(needle: PlannedNeedle, plan: Plan, clearance: ClearanceMap) -> NeedleFigures:
+def _figures(needle: PlannedNeedle, plan: Plan, clearance: ClearanceMap, distances: Floats) -> NeedleFigures:
     distance = nearest_mm(clearance, np.asarray(needle.entry_mm), np.asarray(needle.tip_mm), SEEN_MM)
     near = int(np.argmin(distance)) if len(distance) and np.isfinite(distance.min()) else None
     others = [
-        (needle_distance_mm(needle, other), other.name) for other in plan.needles if other is not needle
+        (float(apart), other.name)
+        for apart, other in zip(distances, plan.needles, strict=True)
+        if other is not needle
     ]
     apart, beside = min(others, default=(float("inf"), ""))
     return NeedleFigures(

@@ -5,16 +5,16 @@ the organ's limit) plus a price per needle and per seed; the weights are the sit
 in dose, and dose adds up, so that ``planning.bound`` can tell how far a plan is from the best possible.
 
 The search takes one needle at a time, forgets its seeds, and finds the best loading for it (also: none) with all
-others fixed; when none improves any more it empties one or two needles for a while, lets the neighbours answer, and
-keeps what is better, or a little worse (``planning.loading``). Around it the prices of what is missed (the target's
-D90, an organ's limit) are raised. Numbers of rounds are fixed and chance comes from a seeded generator, so the same
-input gives the same plan.
+others fixed; when none improves any more it empties one or two needles for a while, or brings in one that is not in
+use in place of those that stand in its way, lets the neighbours answer, and keeps what is better, or a little worse
+(``planning.loading``). ``planning.goal_search`` sets the prices around it. Numbers of rounds are fixed and chance comes
+from a seeded generator, so the same input gives the same plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,8 @@ Singles = NDArray[np.float32]
 
 NEIGHBOURS = 13  # needles that answer when one is emptied, itself included: two rings of a square lattice
 DOSE_CAP = np.float32(4.0)  # assumed: most that one seed counts at a point, times the prescription
-THRESHOLD = 0.004  # of the best price: scale of the loss that a disturbance may bring at first
-TOLERANCE = (
-    1.005  # an organ's figure counts as met up to this multiple of its limit: prices act from the limit on
-)
-SHORT = 15  # part of the search's disturbances that each round of finding the prices gets
+THRESHOLD = 0.008  # of the best price: scale of the loss that a disturbance may bring at first
+NEWCOMER = 3  # every third disturbance brings in a needle that is not in use
 DESCENTS = 12  # passes over all needles before the first disturbance, at most
 
 
@@ -93,14 +90,23 @@ class Places:
         needle_of: ``(n_places,)`` ascending from 0.
         slot: ``(n_places,)`` depth along the needle in whole steps; seeds of a needle differ by multiples of
             ``slots_apart``.
-        needle_xy_mm: ``(n_needles, 2)`` where the needles cross the template.
+        apart_mm: ``(n_needles, n_needles)`` distance between the needles' axes.
+        first_choice: ``bool (n_needles,)``: those that an empty implant begins with; None for all.
+        check: ``(n_places, n)`` as ``dose``, at further points of the target: its D90 is judged on these, for a search
+            finds loadings that are good at the very points that it is priced on; None: on those.
     """
 
     dose: Singles
     needle_of: Ints
     slot: Ints
     slots_apart: int
-    needle_xy_mm: Floats
+    apart_mm: Floats
+    first_choice: NDArray[np.bool_] | None = None
+    check: Singles | None = None
+
+    def clash(self, least_distance_mm: float) -> NDArray[np.bool_]:
+        """``(n_needles, n_needles)``: pairs that are too near to each other to be used together."""
+        return (self.apart_mm < least_distance_mm - 1e-6) & ~np.eye(len(self.apart_mm), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Search:
         needle_price, seed_price: of each one used.
         least_distance_mm: between two needles in use.
         most_needles, most_seeds: never exceeded.
-        kicks: number of disturbances tried; a fifteenth (``SHORT``) in each of the rounds that find the prices.
+        kicks: number of disturbances tried; ``planning.goal_search`` gives its shorter searches parts of it.
     """
 
     needle_price: float
@@ -156,6 +162,7 @@ def choose_places(
     rng: np.random.Generator,
     start: Ints | None = None,
     *,
+    of_first_choice: bool = False,
     visit: Visitor | None = None,
     stop: Stop = never,
 ) -> tuple[Ints, float]:
@@ -167,17 +174,23 @@ def choose_places(
     Args:
         levels: as in ``DosePoints``.
         start: places to begin with; None for an empty implant.
+        of_first_choice: leave out the needles that are not ``places.first_choice``.
         visit: told every plan that the search accepts: its places, dose and price.
         stop: asked before each disturbance; True ends the search.
     """
-    needles, points = len(places.needle_xy_mm), places.dose.shape[1]
+    needles, points = len(places.apart_mm), places.dose.shape[1]
     first = np.searchsorted(places.needle_of, np.arange(needles + 1)).astype(np.int64)
-    gap = np.linalg.norm(places.needle_xy_mm[:, None] - places.needle_xy_mm[None], axis=2)
-    nearest = np.argsort(gap, axis=1, kind="stable")[:, :NEIGHBOURS].astype(np.int64)
+    closed = np.zeros(needles, dtype=np.bool_)
+    if of_first_choice and places.first_choice is not None:
+        closed = ~places.first_choice
+    near_to = np.where(closed, np.inf, places.apart_mm)
+    np.fill_diagonal(near_to, -1.0)  # itself first, also among needles that cross
+    nearest = np.argsort(near_to, axis=1, kind="stable")[:, :NEIGHBOURS].astype(np.int64)
+    clash = places.clash(search.least_distance_mm)
     chosen = np.zeros(len(places.needle_of), dtype=np.bool_)
     chosen[[] if start is None else start] = True
     dose, zero = places.dose[chosen].sum(axis=0, dtype=np.float32), np.zeros(points, dtype=np.float32)
-    shut = np.zeros(needles, dtype=np.bool_)
+    shut = closed.copy()
     levels = np.ascontiguousarray(levels, dtype=np.float32)
     prices = np.array([search.needle_price, search.seed_price], dtype=np.float32)
     rest = (
@@ -185,7 +198,7 @@ def choose_places(
         first,
         places.slot,
         places.slots_apart,
-        (gap < search.least_distance_mm - 1e-6) & ~np.eye(needles, dtype=bool),
+        clash,
         levels,
         prices,
         np.array([search.most_needles, search.most_seeds], dtype=np.int64),
@@ -206,18 +219,25 @@ def choose_places(
         used = np.unique(places.needle_of[held])
         if not len(used) or stop():
             break
-        # One needle, every other time also one near it, stays empty while the neighbours answer.
         area = nearest[used[rng.integers(len(used))]]
-        near = area[np.isin(area, used)]
-        emptied = [near[0]]
-        if kick % 2 and len(near) > 1:
-            emptied.append(near[1 + rng.integers(min(3, len(near) - 1))])
+        idle = area[~np.isin(area, used) & ~closed[area]]
+        newcomer = [idle[rng.integers(len(idle))]] if kick % NEWCOMER == NEWCOMER - 1 and len(idle) else []
+        if newcomer:
+            # One that is not in use, in place of all that stand in its way (or of the one it lies near).
+            emptied = [n for n in used if clash[newcomer[0], n]] or [area[0]]
+            area = np.unique(np.concatenate((nearest[newcomer[0]], emptied)))
+        else:
+            # One needle, every other time also one near it, stays empty while the neighbours answer.
+            near = area[np.isin(area, used)]
+            emptied = [near[0]]
+            if kick % 2 and len(near) > 1:
+                emptied.append(near[1 + rng.integers(min(3, len(near) - 1))])
         for n in emptied:
             loading.empty(n, dose, places.dose, first, chosen)
             shut[n] = True
-        area = rng.permutation(area)
+        area = np.concatenate((newcomer, rng.permutation(area))).astype(np.int64)
         loading.descend(area, shut, dose, *rest)
-        shut[:] = False
+        shut[:] = closed
         for _ in range(2):
             if not loading.descend(area, shut, dose, *rest):
                 break
@@ -233,70 +253,6 @@ def choose_places(
                 best, kept = price, held.copy()
         chosen[:], dose[:] = held, held_dose
     return np.flatnonzero(kept), best
-
-
-def reach_goal(
-    places: Places,
-    points: DosePoints,
-    search: Search,
-    rng: np.random.Generator,
-    *,
-    goal: float,
-    least: float | None = None,
-    rounds: int = 6,
-    stop: Stop = never,
-) -> Loading:
-    """A loading whose target D90 (relative to the prescription, on the sampled points) reaches ``goal``.
-
-    The price of what is missed is raised in short searches: the target's deficit while its D90 is below ``least``
-    (or below ``goal`` with every organ within its limit), an organ's excess while its limit is missed. A long search
-    at the prices so found follows. The target comes first.
-
-    Args:
-        goal: wanted D90; least: what it may fall to where an organ's limit would else be missed (``goal`` if None).
-        stop: ends the long search early; see ``choose_places``.
-
-    Returns:
-        of all loadings that the long search accepted (and those before): the one that keeps ``least`` (or comes
-        nearest to it), then exceeds the organs' limits least, then is the cheapest at the last prices.
-    """
-    least = goal if least is None else least
-    levels, short = points.levels.copy(), replace(search, kicks=max(1, search.kicks // SHORT))
-    chosen = np.zeros(0, dtype=np.int64)
-    candidates: list[tuple[Ints, Singles, float]] = []
-    for _ in range(rounds):
-        chosen, _price = choose_places(places, levels, short, rng, chosen, stop=stop)
-        dose = places.dose[chosen].sum(axis=0, dtype=np.float32)
-        candidates.append((chosen, dose, 0.0))
-        d90 = dose_covering(dose[: points.targets])
-        missed = [group for group in points.groups if group.metric(dose) > TOLERANCE * group.limit]
-        wanted = least if missed else goal
-        if d90 >= wanted and not missed:
-            break
-        if d90 < wanted:
-            levels[1] *= np.float32(np.clip((wanted / max(d90, 0.1)) ** 6, 1.05, 2.0))
-        for group in missed:
-            levels[3, group.start : group.stop] *= np.float32(2.0)
-
-    best: tuple[tuple[float, float, float], Ints] | None = None
-
-    def judge(some: Ints, dose: Singles, price: float) -> None:
-        nonlocal best
-        over = [
-            group.metric(dose) / (TOLERANCE * group.limit) - 1.0
-            for group in points.groups
-            if group.limit > 0.0
-        ]
-        excess = sum(max(0.0, part) for part in over)
-        key = (max(0.0, least - dose_covering(dose[: points.targets])), round(excess, 3), price)
-        if best is None or key < best[0]:
-            best = (key, some)
-
-    choose_places(places, levels, search, rng, chosen, visit=judge, stop=stop)
-    for some, dose, _none in candidates:
-        judge(some, dose, price_of_places(places, levels, search, some))
-    assert best is not None
-    return Loading(best[1], price_of_places(places, levels, search, best[1]), levels, places, points, search)
 
 
 def price_of_places(places: Places, levels: Singles, search: Search, chosen: Ints) -> float:

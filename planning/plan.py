@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from planning.refusal import AskedWrongly
 from planning.whole_file import write_whole
 
 FORMAT = "seedguide-plan/1"
+NeedleSetKind = Literal["coplanar", "oblique"]
 Point = tuple[float, float, float]
 
 
@@ -106,6 +107,8 @@ class Plan:
         patient_from_rig: planned pose of the template rig, homogeneous (4, 4) as nested tuples. The rig's
             +z is the direction of insertion, x and y lie in the template's plane.
         needles: in order of insertion.
+        needle_set: "coplanar" (parallel needles) or "oblique" (each at an angle of its own, within limits).
+        pitch_mm: distance between neighbouring holes of the template.
         expected: figures of the plan for people to read (dose statistics), keyed by structure.
     """
 
@@ -126,6 +129,8 @@ class Plan:
     site_protocol_hash: str
     patient_from_rig: tuple[tuple[float, ...], ...]
     needles: tuple[PlannedNeedle, ...]
+    needle_set: NeedleSetKind = "coplanar"
+    pitch_mm: float = 5.0
     expected: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,6 +146,20 @@ class Plan:
             if needle.name == name:
                 return needle
         raise KeyError(name)
+
+    @property
+    def is_oblique(self) -> bool:
+        return self.needle_set == "oblique"
+
+    def face_crossings_mm(self) -> Floats:
+        """``(n, 3)`` where the needles' axes cross the template's outer face (the rig's plane z = 0), patient frame."""
+        rig = self.planned_patient_from_rig()
+        origin, normal = rig.translation_mm, rig.turn([0.0, 0.0, 1.0])
+        entries = np.array([needle.entry_mm for needle in self.needles]).reshape(-1, 3)
+        axes = np.array([needle.direction for needle in self.needles]).reshape(-1, 3)
+        slant = axes @ normal
+        back = ((entries - origin) @ normal) / np.where(np.abs(slant) > 1e-6, slant, 1e-6)
+        return np.asarray(entries - back[:, None] * axes)
 
     def planned_patient_from_rig(self) -> RigidTransform:
         return self._patient_from_rig
@@ -177,6 +196,7 @@ class Plan:
                 "air_kerma_strength_u": self.air_kerma_strength_u,
             },
             "site_protocol": {"name": self.site_protocol, "sha256": self.site_protocol_hash},
+            "needle_set": {"kind": self.needle_set, "pitch_mm": self.pitch_mm},
             "patient_from_rig": [list(row) for row in self.patient_from_rig],
             "needles": [
                 {
@@ -262,7 +282,9 @@ def _from_json(body: dict[str, Any]) -> Plan:
         )
         for n in body["needles"]
     )
-    source = body["source"]
+    source, kind = body["source"], body["needle_set"]["kind"]
+    if kind not in get_args(NeedleSetKind):
+        raise ValueError(f"needle_set.kind is '{kind}'; there are: {', '.join(get_args(NeedleSetKind))}")
     return Plan(
         patient_id=str(body["patient"]["id"]),
         patient_name=str(body["patient"]["name"]),
@@ -281,5 +303,7 @@ def _from_json(body: dict[str, Any]) -> Plan:
         site_protocol_hash=str(body["site_protocol"]["sha256"]),
         patient_from_rig=tuple(tuple(float(v) for v in row) for row in body["patient_from_rig"]),
         needles=needles,
+        needle_set=cast(NeedleSetKind, kind),
+        pitch_mm=float(body["needle_set"]["pitch_mm"]),
         expected=dict(body["expected"]),
     )

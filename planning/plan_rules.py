@@ -14,14 +14,17 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from planning.frame import Floats, angle_between_deg
+from planning.needle_gap import all_distances_mm
 from planning.needles import RigReach, hole_cell
-from planning.plan import Plan, PlannedNeedle
+from planning.plan import Plan
 from planning.site_protocol import NeedleRules, SiteProtocol
 from planning.sources import U_PER_MCI, SeedSource
 
 ROUNDING_MM = 0.0025  # of two rounded points against each other
 ASIDE_MM = 0.02  # a straight line through two rounded points
 PARALLEL_DEG = 0.02
+HOLE_OBLIQUE_MM = 0.05  # an oblique axis is carried on from two rounded points to the face
+ANGLE_SLACK_DEG = 0.02  # of two lines through rounded points
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ RULES = {
     "numbering": "needle names and holes are unique, seeds are numbered 1, 2, ... in order of delivery",
     "count": "no more needles and seeds than the site protocol allows, at least one seed in each needle",
     "references": "as many reference needles as the site protocol asks for, none deeper than its own tip",
-    "parallel": "needles run along the rig's z",
+    "parallel": "needles of a coplanar set run along the rig's z",
+    "angle": "needles of an oblique set stand within the rig's tilt of its z and needle.max_angle_deg of each other",
     "hole": "each needle goes through the hole it names, on the template's grid",
     "reach": "tips lie within the rig's travel and the needle's length, entries behind the template",
     "depth": "no tip is deeper behind the skin than needle.max_depth_mm",
-    "needle-distance": "needles keep needle.min_distance_mm from each other",
+    "needle-distance": "needles keep needle.min_distance_mm from each other along their whole paths",
     "seed-on-needle": "seeds lie on their needle's axis, deepest first, behind the skin and before the tip",
     "seed-spacing": "seeds of a needle are whole steps of needle.seed_spacing_mm apart, and none is nearer to another",
     "retraction": "each seed's retraction brings it to its place",
@@ -137,40 +141,50 @@ def _of_the_grid(plan: Plan, rules: NeedleRules, rig: RigReach) -> Iterator[Brok
     rig_from_patient = plan.planned_patient_from_rig().inverse()
     tips = rig_from_patient.apply([needle.tip_mm for needle in plan.needles])
     entries = rig_from_patient.apply([needle.entry_mm for needle in plan.needles])
+    holes = rig_from_patient.apply(plan.face_crossings_mm()) if plan.is_oblique else tips
     cells = [hole_cell(needle.hole) for needle in plan.needles]
     named = [n for n, cell in enumerate(cells) if cell is not None]
-    offset = np.array([tips[n, :2] - rules.pitch_mm * np.array(cells[n]) for n in named]).reshape(-1, 2)
+    offset = np.array([holes[n, :2] - plan.pitch_mm * np.array(cells[n]) for n in named]).reshape(-1, 2)
     grid_mm = np.median(offset, axis=0) if len(offset) else np.zeros(2)  # what most of them agree on
+    if plan.is_oblique:
+        yield from _of_the_angles(plan, tips - entries, rules, rig)
     for n, needle in enumerate(plan.needles):
         name, aside = needle.name, float(np.linalg.norm(tips[n, :2] - entries[n, :2]))
-        if aside > ASIDE_MM or tips[n, 2] <= entries[n, 2]:
+        if not plan.is_oblique and (aside > ASIDE_MM or tips[n, 2] <= entries[n, 2]):
             angle = angle_between_deg(tips[n] - entries[n], (0.0, 0.0, 1.0))
             yield BrokenRule(
                 "parallel", name, f"needle {name} is tilted {angle:.2f} degrees against the rig's z."
             )
+        near = HOLE_OBLIQUE_MM if plan.is_oblique else ASIDE_MM
         if (cell := cells[n]) is None:
             yield BrokenRule(
                 "hole",
                 name,
                 f"needle {name}: '{needle.hole}' is no hole's name; letters, then a number from 1.",
             )
-        elif (off := float(np.linalg.norm(tips[n, :2] - rules.pitch_mm * np.array(cell) - grid_mm))) > 0.5:
-            yield BrokenRule("hole", name, f"needle {name} stands {off:.1f} mm beside hole {needle.hole}.")
-        elif off > ASIDE_MM:
-            yield BrokenRule("hole", name, f"needle {name} stands {off:.3f} mm beside hole {needle.hole}.")
-        if np.abs(tips[n, :2]).max() > rig.lateral_mm + ROUNDING_MM:
+        elif (off := float(np.linalg.norm(holes[n, :2] - plan.pitch_mm * np.array(cell) - grid_mm))) > near:
+            digits = 1 if off > 0.5 else 3
+            yield BrokenRule(
+                "hole", name, f"needle {name} stands {off:.{digits}f} mm beside hole {needle.hole}."
+            )
+        sideways = _sideways_mm(holes[n], tips[n] - entries[n], rig) if plan.is_oblique else tips[n, :2]
+        if np.abs(sideways).max() > rig.lateral_mm + ROUNDING_MM:
             yield BrokenRule(
                 "reach",
                 name,
-                f"needle {name} stands {np.abs(tips[n, :2]).max():.1f} mm aside; the rig reaches "
+                f"needle {name} stands {np.abs(sideways).max():.1f} mm aside; the rig reaches "
                 f"{rig.lateral_mm:g} mm.",
             )
-        deepest = min(rig.deepest_tip_mm, rules.length_mm)
-        if tips[n, 2] > deepest + ROUNDING_MM:
+        deepest, deep = min(rig.deepest_tip_mm, rules.length_mm), float(tips[n, 2])
+        if plan.is_oblique:
+            slant = max(needle_slant(tips[n] - entries[n]), 0.1)
+            deepest = min(rig.deepest_along_mm(slant), rules.length_mm)
+            deep = float(np.linalg.norm(tips[n] - holes[n]))
+        if deep > deepest + ROUNDING_MM:
             yield BrokenRule(
                 "reach",
                 name,
-                f"needle {name}: its tip lies {tips[n, 2]:.1f} mm behind the template's face; {deepest:g} mm "
+                f"needle {name}: its tip lies {deep:.1f} mm behind the template's face; {deepest:g} mm "
                 "can be reached.",
             )
         if entries[n, 2] < rules.template_gap_mm - ROUNDING_MM:
@@ -186,13 +200,44 @@ def _of_the_grid(plan: Plan, rules: NeedleRules, rig: RigReach) -> Iterator[Brok
                 name,
                 f"needle {name} is {needle.depth_mm:.1f} mm deep; {rules.max_depth_mm:g} mm are allowed.",
             )
-    for one, other in combinations(plan.needles, 2):
-        apart = needle_distance_mm(one, other)
+    distances = needle_distances_mm(plan)
+    for (n, one), (k, other) in combinations(enumerate(plan.needles), 2):
+        apart = float(distances[n, k])
         if apart < rules.min_distance_mm - ROUNDING_MM:
             yield BrokenRule(
                 "needle-distance",
                 one.name,
                 f"needles {one.name} and {other.name} are {apart:.1f} mm apart; {rules.min_distance_mm:g} mm are kept.",
+            )
+
+
+def needle_slant(direction: Floats) -> float:
+    """Cosine of the angle between a direction of the rig frame and its z."""
+    return float(direction[2] / np.linalg.norm(direction))
+
+
+def _sideways_mm(hole_rig_mm: Floats, direction: Floats, rig: RigReach) -> Floats:
+    """``(3, 2)`` where an oblique needle's guide stands in the face and in the rig's two planes."""
+    run = direction[:2] / max(float(direction[2]), 1e-6)
+    return np.array([hole_rig_mm[:2] + z * run for z in (0.0, rig.front_mm, rig.back_mm)])
+
+
+def _of_the_angles(plan: Plan, along: Floats, rules: NeedleRules, rig: RigReach) -> Iterator[BrokenRule]:
+    for needle, direction in zip(plan.needles, along, strict=True):
+        if (tilt := angle_between_deg(direction, (0.0, 0.0, 1.0))) > rig.angle_deg + ANGLE_SLACK_DEG:
+            yield BrokenRule(
+                "angle",
+                needle.name,
+                f"needle {needle.name} is tilted {tilt:.1f} degrees against the rig's z; the rig tilts its guide by "
+                f"{rig.angle_deg:g}.",
+            )
+    for (n, one), (k, other) in combinations(enumerate(plan.needles), 2):
+        if (angle := angle_between_deg(along[n], along[k])) > rules.max_angle_deg + ANGLE_SLACK_DEG:
+            yield BrokenRule(
+                "angle",
+                one.name,
+                f"needles {one.name} and {other.name} stand {angle:.1f} degrees to each other; "
+                f"{rules.max_angle_deg:g} are allowed.",
             )
 
 
@@ -254,31 +299,20 @@ def _of_the_seeds(plan: Plan, rules: NeedleRules) -> Iterator[BrokenRule]:
             )
 
 
-def needle_distance_mm(one: PlannedNeedle, other: PlannedNeedle) -> float:
-    """Distance of two needles' axes: of the lines when they are parallel, else of the parts from skin to tip."""
-    u, v = one.direction, other.direction
-    between = np.subtract(other.entry_mm, one.entry_mm)
-    if angle_between_deg(u, v) < PARALLEL_DEG:
-        return float(np.linalg.norm(between - (between @ u) * u))
-    return _segment_distance_mm(
-        np.asarray(one.entry_mm), np.asarray(one.tip_mm), np.asarray(other.entry_mm), np.asarray(other.tip_mm)
-    )
+def needle_distances_mm(plan: Plan) -> Floats:
+    """``(n, n)`` distances of the needles' axes; zero on the diagonal.
 
-
-def _segment_distance_mm(a: Floats, b: Floats, c: Floats, d: Floats) -> float:
-    """Least distance between the segments a-b and c-d: inside both, or from an end of one to the other."""
-    u, v, w = b - a, d - c, a - c
-    uu, uv, vv = u @ u, u @ v, v @ v
-    across = uu * vv - uv * uv
-    candidates = [_to_segment(p, c, d) for p in (a, b)] + [_to_segment(p, a, b) for p in (c, d)]
-    if across > 1e-12 * uu * vv:
-        s, t = (uv * (v @ w) - vv * (u @ w)) / across, (uu * (v @ w) - uv * (u @ w)) / across
-        if 0.0 <= s <= 1.0 and 0.0 <= t <= 1.0:
-            candidates.append(float(np.linalg.norm(w + s * u - t * v)))
-    return min(candidates)
-
-
-def _to_segment(point: Floats, start: Floats, stop: Floats) -> float:
-    along = stop - start
-    part = float(np.clip((point - start) @ along / (along @ along), 0.0, 1.0))
-    return float(np.linalg.norm(point - start - part * along))
+    Of parallel ones those of the lines; of others the least along their paths: from the template's outer face to the
+    tip in an oblique plan, from skin to tip where a needle of a coplanar plan was tilted by hand.
+    """
+    tips = np.array([needle.tip_mm for needle in plan.needles]).reshape(-1, 3)
+    if plan.is_oblique:
+        return all_distances_mm(plan.face_crossings_mm(), tips)
+    entries = np.array([needle.entry_mm for needle in plan.needles]).reshape(-1, 3)
+    found = all_distances_mm(entries, tips)
+    for i, j in combinations(range(len(plan.needles)), 2):
+        u, v = plan.needles[i].direction, plan.needles[j].direction
+        if angle_between_deg(u, v) < PARALLEL_DEG:
+            between = entries[j] - entries[i]
+            found[i, j] = found[j, i] = float(np.linalg.norm(between - (between @ u) * u))
+    return found

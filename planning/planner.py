@@ -13,25 +13,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.anatomy import Anatomy
-from planning.approach import find_approach
+from planning.approach import Wish, find_approach
 from planning.assembly import loaded_paths, planned_needles, rig_pose
-from planning.clearance import clearance_map
+from planning.clearance import clearance_of
 from planning.dicom import Case
 from planning.dose import dose_matrix_gy
 from planning.dose_points import dose_points
 from planning.dvh import StructureStatistics
+from planning.goal_search import reach_goal
 from planning.goals import Goal, judge_goals
 from planning.implant_dose import dose_of_seeds
-from planning.needles import NeedleSet, RejectedHole, RigReach, target_of
-from planning.placement import Loading, Places, Search, Stop, never, reach_goal
+from planning.needles import NeedleSet, RejectedHole, RigReach, lattice_gaps_mm
+from planning.oblique import gaps_mm
+from planning.placement import DOSE_CAP, Loading, Places, Search, Stop, never
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 from planning.site_protocol import SiteProtocol
 from planning.sources import U_PER_MCI, SeedSource
+from planning.spread import spread_points
+from planning.target_depth import Target, target_of
 from planning.volume import Grid
 
 RESERVE = 1.10  # assumed: planned for 10 % more than prescribed, for needles and seeds never lie as planned,
 LEAST_RESERVE = 1.05  # assumed: but for no more than this where an organ's limit would else be missed
+CHECK_POINTS = 3000  # of the target, beside those that the loading is priced on: its D90 is judged there
+OBLIQUE_EFFORT = 3  # times the disturbances of a coplanar loading
 SEED_OF_CHANCE = 6711  # of the loading's search; any fixed number
 
 Progress = Callable[[str, float], None]
@@ -78,8 +84,9 @@ def make_plan(
     max_seeds: int | None = None,
     kicks: int | None = None,
     stop: Stop = never,
+    wish: Wish = Wish(),  # noqa: B008 (frozen)
 ) -> PlanResult:
-    """Plan a coplanar implant.
+    """Plan an implant.
 
     Args:
         activity_mci, prescription_gy, margin_mm: the site protocol's when None; ``margin_mm`` is the one the
@@ -88,6 +95,7 @@ def make_plan(
         max_seeds: seeds in stock; the site protocol's limit when None.
         kicks: effort of the loading's search (``placement.Search``); the default when None.
         stop: asked during the loading's search; True ends it with the best found so far.
+        wish: parallel or oblique needles, and from where; the planner's choice by default.
 
     Raises:
         AskedWrongly: activity or prescription out of range; a target that no straight path reaches.
@@ -103,8 +111,7 @@ def make_plan(
     rules = protocol.needle
 
     tell("distances to what needles must avoid", 0.0)
-    edge = protocol.entry.scan_edge_mm
-    clearance = clearance_map(anatomy.grid, anatomy.body, anatomy.organs, anatomy.forbidden, edge)
+    clearance = clearance_of(anatomy, protocol.entry)
     target = target_of(anatomy.ctv, anatomy.grid)
     tell("direction of insertion", 0.1)
     approach = find_approach(
@@ -115,16 +122,15 @@ def make_plan(
         up=-anatomy.couch,
         couch_keep_out_deg=protocol.entry.couch_keep_out_deg,
         target_name=anatomy.target_name,
+        wish=wish,
     )
     needles = approach.needles
     tell("needles and seeds", 0.3)
     if max_seeds is not None:
         protocol = replace(protocol, needle=replace(rules, max_seeds=max_seeds))
-    loading = _choose(
-        anatomy, protocol, needles, target.points_mm, source, strength_u, prescription, kicks, stop
-    )
+    loading = _choose(anatomy, protocol, needles, target, source, strength_u, prescription, kicks, stop)
     loaded = loaded_paths(needles, loading.chosen)
-    planned = planned_needles(loaded, needles.pose.direction, rules, source.length_mm)
+    planned = planned_needles(loaded, rules, source.length_mm)
 
     tell("dose of the plan", 0.8)
     centres = np.array([seed.centre_mm for needle in planned for seed in needle.seeds])
@@ -149,6 +155,8 @@ def make_plan(
         site_protocol_hash=protocol.sha256,
         patient_from_rig=rig_pose(needles, loaded, rules),
         needles=planned,
+        needle_set="oblique" if wish.oblique else "coplanar",
+        pitch_mm=float(rules.pitch_mm),
         expected=expected_figures(statistics),
     )
     tell("done", 1.0)
@@ -160,7 +168,7 @@ def _choose(
     anatomy: Anatomy,
     protocol: SiteProtocol,
     needles: NeedleSet,
-    target_points_mm: NDArray[np.float64],
+    target: Target,
     source: SeedSource,
     strength_u: float,
     prescription_gy: float,
@@ -170,18 +178,24 @@ def _choose(
     """The chosen among all possible seeds."""
     rules, weights = protocol.needle, protocol.objective
     centres, path_of, slots = needles.seed_positions()
-    directions = np.broadcast_to(needles.pose.direction, centres.shape)
-    points = dose_points(anatomy, protocol, target_points_mm, prescription_gy, RESERVE)
+    directions = needles.seed_directions()
+    points = dose_points(anatomy, protocol, target.points_mm, prescription_gy, RESERVE)
     dose = dose_matrix_gy(source, centres, directions, strength_u, points.points_mm)
-    lattice = np.array([(path.column, path.row) for path in needles.paths]) * rules.pitch_mm
+    check_mm = spread_points(anatomy.ctv, anatomy.grid, CHECK_POINTS)
+    check = dose_matrix_gy(source, centres, directions, strength_u, check_mm) / np.float32(prescription_gy)
+    apart = gaps_mm(needles, rules) if needles.face_along_mm is not None else lattice_gaps_mm(needles)
     search = Search(weights.needle, weights.seed, rules.min_distance_mm, rules.max_count, rules.max_seeds)
+    if needles.face_along_mm is not None:  # more needles to choose from, and each disturbance costs less
+        search = replace(search, kicks=OBLIQUE_EFFORT * search.kicks)
     loading = reach_goal(
         Places(
             points.columns(dose / np.float32(prescription_gy)),
             path_of,
             slots,
             round(rules.seed_spacing_mm),
-            lattice,
+            apart,
+            needles.are_parallel() if needles.face_along_mm is not None else None,
+            np.minimum(check, DOSE_CAP),
         ),
         points,
         search if kicks is None else replace(search, kicks=kicks),

@@ -18,10 +18,10 @@ from planning.dose import dose_of_samples_gy, dose_on_grid_gy
 from planning.dose_box import dose_box, thinned
 from planning.frame import Floats
 from planning.mask import Mask
-from planning.needles import spread_points
 from planning.plan import Plan
 from planning.site_protocol import DoseLimit, SiteProtocol, matches
 from planning.sources import SeedSource
+from planning.spread import spread_points
 from planning.volume import Grid
 
 TARGET_POINTS = 1500

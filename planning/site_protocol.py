@@ -96,10 +96,14 @@ class EntryRules:
         couch_keep_out_deg: directions of insertion within this angle of "straight up, off the couch" are not
             offered, for the needle would have to come through the couch.
         scan_edge_mm: an entry lies at least this far inside the first and last slice.
+        keep_out_names: structures (eyes, mouth ...) whose surroundings no needle may enter through the skin.
+        keep_out_mm: how far an entry stays from them.
     """
 
     couch_keep_out_deg: Annotated[float, Between(0.0, 180.0)]
     scan_edge_mm: Annotated[float, Between(0.0, 100.0)]
+    keep_out_names: tuple[str, ...]
+    keep_out_mm: Annotated[float, Between(0.0, 100.0)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planning.frame import Floats, RigidTransform, unit
+from planning.needle_gap import segment_distances_mm
 from planning.plan import Plan, PlannedNeedle
 from planning.refusal import AskedWrongly
 from planning.template_skin import HeightField, Skin
@@ -207,7 +208,8 @@ def _check_apart(guides: list[Guide], rules: TemplateRules) -> None:
     least = rules.bore_mm + rules.least_wall_mm
     for n, one in enumerate(guides):
         for other in guides[n + 1 :]:
-            apart = distance_between(one.top_mm, one.exit_mm, other.top_mm, other.exit_mm)
+            ends = (one.top_mm, one.exit_mm, other.top_mm, other.exit_mm)
+            apart = float(segment_distances_mm(*(end[None] for end in ends))[0])
             if apart < least - 1e-6:
                 raise AskedWrongly(
                     f"template: needles {one.needle} ({one.hole}) and {other.needle} ({other.hole}) come within "
@@ -234,18 +236,6 @@ def _check_lengths(guides: list[Guide], rules: TemplateRules) -> None:
                 f"template: {_names(ends)} lie {size:.0f} mm apart along the rig's {word}; the printer takes "
                 f"{max(rules.printer_mm):g} mm; plan two templates."
             )
-
-
-def distance_between(p1: Floats, q1: Floats, p2: Floats, q2: Floats) -> float:
-    """Smallest distance between two straight segments (Ericson, Real-Time Collision Detection, 5.1.9)."""
-    d1, d2, r = q1 - p1, q2 - p2, p1 - p2
-    a, e, b = float(d1 @ d1), float(d2 @ d2), float(d1 @ d2)
-    c, f = float(d1 @ r), float(d2 @ r)
-    across = a * e - b * b
-    s = float(np.clip((b * f - c * e) / across, 0.0, 1.0)) if across > 1e-12 * a * e else 0.0
-    t = float(np.clip((b * s + f) / e, 0.0, 1.0))
-    s = float(np.clip((b * t - c) / a, 0.0, 1.0))
-    return float(np.linalg.norm(r + s * d1 - t * d2))
 
 
 def _names(names: list[str]) -> str:

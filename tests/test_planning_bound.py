@@ -32,7 +32,8 @@ def small(seed: int, needles: int = 3, depth: int = 7, points: int = 25) -> tupl
         int(rng.integers(1, 8)),
         kicks=20,
     )
-    return Places(dose, needle_of, slot, 5, xy), DosePoints(at, points, levels), search
+    apart = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    return Places(dose, needle_of, slot, 5, apart), DosePoints(at, points, levels), search
 
 
 def loadings_of(places: Places, needle: int) -> list[tuple[int, ...]]:
@@ -48,7 +49,7 @@ def loadings_of(places: Places, needle: int) -> list[tuple[int, ...]]:
 
 
 def best_of_all(places: Places, points: DosePoints, search: Search) -> float:
-    every = product(*(loadings_of(places, n) for n in range(len(places.needle_xy_mm))))
+    every = product(*(loadings_of(places, n) for n in range(len(places.apart_mm))))
     all_places = (np.array([c for part in some for c in part], dtype=np.int64) for some in every)
     return min(
         price_of_places(places, points.levels, search, some)
@@ -58,8 +59,7 @@ def best_of_all(places: Places, points: DosePoints, search: Search) -> float:
 
 
 def allowed(places: Places, search: Search, needles: np.ndarray) -> bool:
-    xy = places.needle_xy_mm[needles]
-    gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)[np.triu_indices(len(xy), 1)]
+    gap = places.apart_mm[np.ix_(needles, needles)][np.triu_indices(len(needles), 1)]
     return len(needles) <= search.most_needles and bool(np.all(gap >= search.least_distance_mm - 1e-6))
 
 
@@ -96,7 +96,10 @@ def test_cliques_hold_every_pair_that_is_too_near_and_no_other(seed: int, least_
     xy = 5.0 * np.unique(np.random.default_rng(seed).integers(0, 5, (12, 2)), axis=0)
     gap = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     found = {
-        (a, b) for clique in cliques_of(xy, least_mm) for n, a in enumerate(clique) for b in clique[n + 1 :]
+        (a, b)
+        for clique in cliques_of((gap < least_mm - 1e-6) & ~np.eye(len(xy), dtype=bool))
+        for n, a in enumerate(clique)
+        for b in clique[n + 1 :]
     }
     assert found == {
         (a, b) for a in range(len(xy)) for b in range(a + 1, len(xy)) if gap[a, b] < least_mm - 1e-6

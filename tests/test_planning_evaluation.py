@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from made_plan import made_plan
 
 from planning.evaluation import EditedPlan, Evaluation, evaluate, load_edited
 from planning.needles import hole_cell, hole_name
-from planning.plan import Plan
-from planning.plan_rules import RULES, needle_distance_mm
+from planning.plan import Plan, rounded_point
+from planning.plan_rules import RULES, needle_distances_mm
 from planning.refusal import AskedWrongly
 from planning.sources import load_source
 
@@ -215,13 +216,10 @@ def test_what_is_no_hole(name: str) -> None:
 
 
 def test_needles_that_cross_are_near_where_they_cross() -> None:
-    one, other = made_plan().needles[:2]
-    assert needle_distance_mm(one, other) == pytest.approx(10.0, abs=0.01)
-    assert needle_distance_mm(one, one) == 0.0
-    from dataclasses import replace
-
-    from planning.plan import rounded_point
-
+    plan = made_plan()
+    one, other = plan.needles[:2]
+    between = needle_distances_mm(replace(plan, needles=(one, other)))
+    np.testing.assert_allclose(between, [[0.0, 10.0], [10.0, 0.0]], atol=0.01)
     middle = 0.5 * (np.array(one.entry_mm) + one.tip_mm)
     aside = np.array([3.0, 40.0, 0.0])
     across = replace(
@@ -230,4 +228,4 @@ def test_needles_that_cross_are_near_where_they_cross() -> None:
     dense = np.linspace(one.entry_mm, one.tip_mm, 4001)
     beside = np.linspace(across.entry_mm, across.tip_mm, 801)
     wanted = min(float(np.linalg.norm(dense - point, axis=1).min()) for point in beside)
-    assert needle_distance_mm(one, across) == pytest.approx(wanted, abs=0.01)
+    assert needle_distances_mm(replace(plan, needles=(one, across)))[0, 1] == pytest.approx(wanted, abs=0.01)

@@ -13,9 +13,11 @@ from scipy.spatial import cKDTree
 
 from planning.approach import find_approach, sphere_of_directions
 from planning.clearance import LEAVES_BODY, ClearanceMap, clearance_map, depths_backwards, trace
-from planning.needles import RigReach, hole_name, needle_set, spread_points, target_of, template_pose
+from planning.needles import RigReach, hole_name, needle_set, template_pose
 from planning.refusal import AskedWrongly
 from planning.site_protocol import load_site_protocol
+from planning.spread import spread_points
+from planning.target_depth import target_of
 from planning.volume import Grid
 
 RULES = load_site_protocol("general").needle

@@ -21,7 +21,7 @@ from planning.template import Template, make_template, write_template
 from planning.template_check import check_file
 from planning.template_file import read_stl, read_threemf, stl_bytes
 from planning.template_font import text_strokes
-from planning.template_guide import TemplateRules, distance_between
+from planning.template_guide import TemplateRules
 from planning.template_rays import crossings
 from planning.volume import Grid
 
@@ -277,17 +277,6 @@ def test_the_same_plan_gives_the_same_bytes(flat: Template) -> None:
     again = make_template(plan_on(0.0), tilted_body(0.0), GRID)
     assert again.stl == flat.stl
     assert again.threemf == flat.threemf
-
-
-def test_distance_between_segments() -> None:
-    a, b = np.zeros(3), np.array([0.0, 0.0, 10.0])
-    assert distance_between(
-        a, b, a + np.array([3.0, 4.0, 0.0]), b + np.array([3.0, 4.0, 0.0])
-    ) == pytest.approx(5.0)
-    assert distance_between(a, b, np.array([2.0, -5.0, 5.0]), np.array([2.0, 5.0, 5.0])) == pytest.approx(2.0)
-    assert distance_between(a, b, np.array([0.0, 3.0, 14.0]), np.array([0.0, 9.0, 20.0])) == pytest.approx(
-        5.0
-    )
 
 
 def test_letters_stand_upright_about_their_middle_and_strange_ones_are_refused() -> None:
