@@ -65,6 +65,7 @@ def train_command(player: Callable[[], ModuleType]) -> click.Command:
     @click.option(
         "--console-port", default=8100, show_default=True, type=click.IntRange(0, 65535), help="0: any."
     )
+    @click.option("--quiet", is_flag=True, help="With --script: show the debrief only.")
     @click.option("--overwrite", is_flag=True, help="Replace an earlier run of seedguide in DIR.")
     def train(scenario: Path, out: Path, **chosen: Any) -> int:
         """Read everything, play, debrief."""
@@ -98,7 +99,7 @@ def _train(training: ModuleType, path: Path, out: Path, chosen: dict[str, Any]) 
         ExitStack() as stack,
     ):
         view = stack.enter_context(
-            ProcedureView(screen, quiet=script is None and chosen["how"] == "terminal")
+            ProcedureView(screen, quiet=chosen["quiet"] or (script is None and chosen["how"] == "terminal"))
         )
         where = scenario_file if is_told else path
         screen.print(f"{scenario.title if is_told else 'A scenario'}, level {scenario.level}", style="bold")

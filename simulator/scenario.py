@@ -160,6 +160,7 @@ class PassMarks(_Table):
 
     ends: tuple[Literal["COMPLETED", "ABORTED", "HELD", "STOPPED"], ...] = ("COMPLETED",)
     missed_at_most: Annotated[int, Field(ge=0)] | None = None
+    delivered_beyond_at_most: Annotated[int, Field(ge=0)] | None = None
     unneeded_corrections_at_most: Annotated[int, Field(ge=0)] | None = None
     cts_at_most: Annotated[int, Field(ge=1)] | None = None
     punctures_at_most: Annotated[int, Field(ge=1)] | None = None

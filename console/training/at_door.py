@@ -25,6 +25,9 @@ class DoorTrainee:
     def stop_pressed(self) -> str | None:
         return None  # the room asks the door itself
 
+    def noticed(self, what: str) -> None:
+        """It is in the journal, which the page shows."""
+
     def answer(self, command: AskOperator, snapshot: Snapshot) -> Answered:
         del snapshot
         return self._door.wait_for_answer(command), 0  # the paced clock has run meanwhile

@@ -11,6 +11,7 @@ from console.training.score import Score
 
 _AT_MOST = {
     "missed_at_most": ("Needles accepted beyond tolerance", "missed"),
+    "delivered_beyond_at_most": ("Needles beyond tolerance when seeds left them", "delivered_beyond"),
     "unneeded_corrections_at_most": ("Corrections that were not needed", "unneeded_corrections"),
     "cts_at_most": ("CTs", "cts"),
     "punctures_at_most": ("Punctures of the skin", "punctures"),

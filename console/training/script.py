@@ -27,13 +27,15 @@ Rule = Literal["accept", "correct", "abandon", "again"]
 class NeedleRules:
     """By the measured verdict. A rule that can't be followed now falls through: accept, correct, abandon.
 
-    ``again``: another CT, at most ``looks`` times in a row; then ``correct``.
+    ``again``: another CT, at most ``looks`` times in a row; then ``correct``. ``after_motion``: another CT when the
+    patient was seen to move since the last one.
     """
 
     within: Rule = "accept"
     cannot_tell: Rule = "correct"
     beyond: Rule = "correct"
     looks: Annotated[int, Between(0, 20)] = 1
+    after_motion: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class ScriptedTrainee:
     told: list[str] = field(default_factory=list)
     """Words of the script that could not be said, and why."""
     _looked: int = 0
+    _moved: bool = False
     _held: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -124,6 +127,9 @@ class ScriptedTrainee:
 
     def stop_pressed(self) -> str | None:
         return None
+
+    def noticed(self, what: str) -> None:
+        self._moved = self._moved or "moved" in what
 
     def answer(self, command: AskOperator, snapshot: Snapshot) -> Answered:
         if command.task == ruling.TASK:
@@ -162,7 +168,11 @@ class ScriptedTrainee:
         if ruling.AGAIN in said:
             return {ruling.CT: ruling.AGAIN}
         wanted = {needle.name: self._rule(needle.deviation) for needle in snapshot.needles}
-        may_look = ruling.AGAIN in choices.get(ruling.CT, ()) and self._looked < self.script.needles.looks
+        may_look = ruling.AGAIN in choices.get(ruling.CT, ())
+        moved, self._moved = self._moved, False
+        if may_look and moved and self.script.needles.after_motion:
+            return {ruling.CT: ruling.AGAIN}
+        may_look = may_look and self._looked < self.script.needles.looks
         if may_look and any(wanted.get(name) == "again" for name in sheet.missing):
             self._looked += 1
             return {ruling.CT: ruling.AGAIN}

@@ -49,6 +49,9 @@ class TerminalTrainee:
         was, self._stops = self._stops, False
         return self.name if was else None
 
+    def noticed(self, what: str) -> None:
+        self._screen.print(Text(f"Assistants: {what}.", style="bold yellow"))
+
     def answer(self, command: AskOperator, snapshot: Snapshot) -> Answered:
         start_s = self._clock()
         said = self._judge(command, snapshot) if command.task == ruling.TASK else self._yes_or_no(command)

@@ -22,7 +22,6 @@ from planning.refusal import AskedWrongly
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LARGEST = 512_000_000
 _FRAME = re.compile(r"Seq_Frame(\d+)_(\w+?)\s*=\s*(.*)")
-_IDENTITY = "1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"
 _HEAD = (
     "ObjectType = Image",
     "NDims = 3",
@@ -125,11 +124,9 @@ def write_sequence(recording: Recording, path: Path) -> None:
         by_time.setdefault(it.t_ns, {})[it.device] = it.matrix
     lines = [line.format(frames=len(by_time)) for line in _HEAD]
     for frame, t_ns in enumerate(sorted(by_time)):
-        for device in recording.devices:
-            matrix = by_time[t_ns].get(device)
-            numbers, status = (_IDENTITY, "INVALID") if matrix is None else (_numbers(matrix), "OK")
-            lines.append(f"Seq_Frame{frame:04d}_{device}Transform = {numbers}")
-            lines.append(f"Seq_Frame{frame:04d}_{device}TransformStatus = {status}")
+        for device, matrix in by_time[t_ns].items():  # a device that did not move has no line in the frame
+            lines.append(f"Seq_Frame{frame:04d}_{device}Transform = {_numbers(matrix)}")
+            lines.append(f"Seq_Frame{frame:04d}_{device}TransformStatus = OK")
         lines.append(f"Seq_Frame{frame:04d}_Timestamp = {t_ns / 1e9:.9f}")
     path.write_text("\n".join([*lines, "ElementDataFile = LOCAL"]) + "\n", encoding="utf-8")
 

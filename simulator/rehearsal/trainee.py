@@ -52,6 +52,9 @@ class Trainee(Protocol):
     def stop_pressed(self) -> str | None:
         """Who has pressed stop, once each."""
 
+    def noticed(self, what: str) -> None:
+        """What anybody in the room can see has happened."""
+
 
 class TraineeOperator:
     """The trainee decides, assistants do; what the scenario does not leave to the trainee is not offered."""
@@ -64,14 +67,17 @@ class TraineeOperator:
         assistants: Operator,
         left: TraineeTable,
         look: Callable[[], Snapshot],
+        before: Callable[[AskOperator], None],
     ) -> None:
         self._trainee, self._assistants, self._left, self._look = trainee, assistants, left, look
+        self._before = before
         self.name = trainee.name
         self.is_asking = False
 
     def answer(self, command: AskOperator) -> tuple[OperatorConfirmed | OperatorDeclined, int]:
         if command.task not in DECIDING and self._left.confirms == "decisions":
             return self._assistants.answer(command)
+        self._before(command)
         self.is_asking = True
         try:
             answer, took_ns = self._trainee.answer(offered(command, self._left), self._look())

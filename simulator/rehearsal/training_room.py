@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from controller.commands import RequestScan
+from controller import ruling
+from controller.commands import AskOperator, RequestScan
 from controller.door import Door
 from controller.door_people import stop_or_note
 from controller.events import OperatorDecided, ScanAnalysed, ScanUnusable
@@ -30,9 +31,9 @@ from drivers.applicator_language import ApplicatorConfig
 from drivers.kinematics import RigConfig
 from drivers.record import applicator_driver, rig_driver
 from planning.frame import Floats
-from planning.plan import Plan, rounded_point
+from planning.plan import Plan, Point, rounded_point
 from planning.refusal import AskedWrongly
-from simulator.benchtop import Benchtop
+from simulator.benchtop import Benchtop, Plug
 from simulator.faults_director import Director, on_bench
 from simulator.rehearsal.faulty import FaultyOperator, FaultyScanner, told_by_journal
 from simulator.rehearsal.paced_transport import PacedTransport
@@ -67,12 +68,12 @@ class TrainingRoom:
         self.world = World(Path(scenario.case), plan.patient_from_rig, scenario.population, scenario.seed)
         self.bench = Benchtop(scenario.seed, self.world.rig_mechanics, self.world.applicator_mechanics)
         patient = self.world.patient
-        self._setup_mm = float(
-            np.linalg.norm(patient.patient_from_rig_true[:3, 3] - np.asarray(plan.patient_from_rig)[:3, 3])
-        )
-        self.director = Director(
-            scenario.faults, on_bench(self.bench, patient), who_stops="somebody in the room"
-        )
+        deep = np.array([0.0, 0.0, 60.0, 1.0])
+        away = (patient.patient_from_rig_true - np.asarray(plan.patient_from_rig)) @ deep
+        self._setup_mm = float(np.linalg.norm(away))
+        self._happens = on_bench(self.bench, patient)
+        self._unsaid: list[str] = []
+        self.director = Director(scenario.faults, self._happen, who_stops="somebody in the room")
         self._assistants = Assistants(self.bench)
         self.settings = ProcedureSettings(
             max_attempts=scenario.trainee.max_attempts,
@@ -164,7 +165,7 @@ class TrainingRoom:
             rig=rig,
             applicator=applicator,
             transport=wires,
-            operator=self._operator(lambda: session.snapshot()),
+            operator=self._operator(lambda: session.snapshot(), journal),
             scanner=self._faulty_scanner,
             listener=self._show,
             aside=None if led.speed is None else Aside(),
@@ -179,9 +180,15 @@ class TrainingRoom:
         """While the trainee thinks, a second is a second."""
         return 1.0 if self._people is None or self._people.is_asking else self._led.speed or 1.0
 
-    def _operator(self, snapshot: Callable[[], Snapshot]) -> Operator:
+    def _operator(self, snapshot: Callable[[], Snapshot], journal: Journal) -> Operator:
         hands = AutomaticOperator(self.world.theatre.handle)
-        self._people = TraineeOperator(self._trainee, hands, self._scenario.trainee, snapshot)
+        self._people = TraineeOperator(
+            self._trainee,
+            hands,
+            self._scenario.trainee,
+            snapshot,
+            lambda command: self._before_asking(command, journal),
+        )
         faulty = FaultyOperator(self._people, self.director)
         faulty.is_automatic = False
         return faulty
@@ -191,7 +198,26 @@ class TrainingRoom:
             self._led.door.show(snapshot)
         self._led.shown(snapshot)
 
+    def _happen(self, words: str, now_ns: int) -> Plug | None:
+        """A fault; what people in the room would see of it is said at the next opportunity."""
+        if words.startswith("patient moves"):
+            self._unsaid.append("the patient has moved")
+        return self._happens(words, now_ns)
+
+    def _say_what_is_seen(self, journal: Journal) -> None:
+        while self._unsaid:
+            seen = self._unsaid.pop(0)
+            journal.append(self._now(), "room", {"says": seen})
+            self._trainee.noticed(seen)
+
+    def _before_asking(self, command: AskOperator, journal: Journal) -> None:
+        """What is true when a word is asked for is what it is measured by."""
+        self._say_what_is_seen(journal)
+        if command.task == ruling.TASK and self._at_scans:
+            self._at_scans[-1] = replace(self._at_scans[-1], tips_mm=self._tips_mm())
+
     def _stop_pressed(self, journal: Journal) -> str | None:
+        self._say_what_is_seen(journal)
         door = self._led.door
         at_door = None if door is None else stop_or_note(door, journal, self._now)
         return self.director.stop_pressed() or self._trainee.stop_pressed() or at_door
@@ -255,7 +281,7 @@ class TrainingRoom:
             if abortion is not None:
                 session.run((abortion,))
                 return session, ""
-            operator = self._operator(session.snapshot)
+            operator = self._operator(session.snapshot, journal)
             resumption = confirm(compare(replayed, report), operator, journal, self._wires.now_ns())
             if not resumption.begin_with:
                 return None, resumption.verdict.text
@@ -274,9 +300,11 @@ class TrainingRoom:
         self._poses.append(Pose(needle, self._now(), _pose(tip, axis)))
 
     def _scanned(self, command: RequestScan) -> None:
+        self._at_scans.append(TrueNeedles(command.scan, self._tips_mm()))
+
+    def _tips_mm(self) -> dict[str, Point]:
         patient = self.world.patient
-        tips = {name: rounded_point(patient.true_tip_patient_mm(name)) for name in patient.needles}
-        self._at_scans.append(TrueNeedles(command.scan, tips))
+        return {name: rounded_point(patient.true_tip_patient_mm(name)) for name in patient.needles}
 
 
 def _pose(tip_mm: Floats, axis: Floats) -> Floats:
