@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,12 @@ def carry_out(
         put_aside: devices that people stand in for from here on.
     """
     from console.beside import Beside
+    from console.delivered_rt import write_delivered
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
     from console.summary import print_summary
+    from controller.order import JOURNAL_FILE
     from planning.site_protocol import load_site_protocol
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -71,6 +74,9 @@ def carry_out(
             aside.end()
         goals = judge(result)
         report = write_report(result, goals, load_site_protocol(plan.site_protocol), folder)
+        journal = folder / JOURNAL_FILE
+        ended_at = datetime.fromtimestamp(journal.stat().st_mtime).replace(microsecond=0)
+        write_delivered(result, folder, journal, ended_at)
     print_summary(screen, result, goals, report)
     if result.status == "held":
         print(f"seedguide: held: {result.reason}", file=sys.stderr)

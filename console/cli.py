@@ -164,11 +164,13 @@ def rehearse(case: Path, out: Path, quiet: bool, overwrite: bool, **chosen: Any)
 
 def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, Any]) -> int:
     from console.beside import Beside
+    from console.delivered_rt import write_delivered
     from console.goals import exit_status, judge
     from console.live import ProcedureView, Screen
     from console.report import write_report
     from console.summary import print_summary
     from controller.advice import what_to_do
+    from controller.order import JOURNAL_FILE
     from planning.site_protocol import load_site_protocol
     from simulator.rehearsal.rehearse import rehearse as play
 
@@ -184,6 +186,7 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
         goals = judge(result)
         started_s = time.perf_counter()
         report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
+        write_delivered(result, folder.path, folder.path / JOURNAL_FILE, None)
         result.seconds["report"] = time.perf_counter() - started_s
     print_summary(screen, result, goals, report)
     if result.status == "held":

@@ -204,7 +204,7 @@ def _write(
     plan = found.accepted() if accepted else found.plan
     if accepted or found.hash_is_current:
         plan.save(out / PLAN_FILE)
-    write_rt_objects(out, case, anatomy, plan, found.dose, found.dose_grid)
+    write_rt_objects(out, case.ct, anatomy, plan, found.dose, found.dose_grid)
     write_plan_picture(
         out / "overview.png", case, anatomy, plan, found.dose, found.dose_grid, found.statistics
     )

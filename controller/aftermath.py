@@ -18,7 +18,7 @@ from controller.heavy_work import Heavy
 from controller.journal import read_journal
 from controller.procedure import Procedure
 from controller.replay import findings_of
-from controller.result import DoseResult, RoundRecord, SeedRecord
+from controller.result import DoseResult, FoundSeed, RoundRecord, SeedRecord
 from imaging.postplan import dose_of_the_day
 from imaging.rescan import RescanFindings
 from planning.anatomy import Anatomy
@@ -161,7 +161,11 @@ def post_plan(
     dose, grid, statistics = dose_of_the_day(
         source, centres, axes, plan.air_kerma_strength_u, anatomy, plan.prescription_gy
     )
-    return tuple(records), extra, DoseResult(dose, grid, statistics)
+    seen = tuple(
+        FoundSeed(s.number, rounded_point(s.centre_mm), (float(axis[0]), float(axis[1]), float(axis[2])))
+        for s, axis in zip(findings.seeds, axes, strict=True)
+    )
+    return tuple(records), extra, DoseResult(dose, grid, statistics, seen)
 
 
 def count_in_journal(path: Path) -> int:

@@ -68,13 +68,26 @@ class SeedRecord:
     distance_mm: float | None
 
 
+@dataclass(frozen=True)
+class FoundSeed:
+    """A seed as the last CT shows it, in the plan's patient frame; ``number`` None: nobody planned it."""
+
+    number: int | None
+    centre_mm: Point
+    direction: Point
+
+
 @dataclass(frozen=True, eq=False)
 class DoseResult:
-    """A dose on a grid and its statistics by structure name (GTV and CTV first, then organs)."""
+    """A dose on a grid and its statistics by structure name (GTV and CTV first, then organs).
+
+    ``seeds``: those that it is the dose of, where they were found in a CT.
+    """
 
     dose_gy: NDArray[np.float32]
     grid: Grid
     statistics: dict[str, StructureStatistics]
+    seeds: tuple[FoundSeed, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,16 +13,16 @@ from planning.dicom import Case
 from planning.plan import Plan
 from planning.planner import PlanResult
 from planning.rt_objects import MaskedStructure, Origin, write_rt_dose, write_rt_plan, write_rt_structures
-from planning.volume import Grid
+from planning.volume import CtVolume, Grid
 
 PLAN_FILE = "plan.json"
 BEFORE_INSERTION = timedelta(hours=16)  # assumed: planned in the afternoon, implanted the next morning
 
 
-def insertion_day(case: Case) -> datetime:
+def insertion_day(ct: CtVolume) -> datetime:
     """Nine o'clock on the day after the planning CT (CLINIC: 1-2 days before)."""
     try:
-        taken = datetime.strptime(str(case.ct.attributes.get("StudyDate", "")), "%Y%m%d")
+        taken = datetime.strptime(str(ct.attributes.get("StudyDate", "")), "%Y%m%d")
     except ValueError:
         taken = datetime(2000, 1, 1)
     return taken + timedelta(days=1, hours=9)
@@ -31,11 +31,11 @@ def insertion_day(case: Case) -> datetime:
 def write_plan_folder(out: Path, case: Case, anatomy: Anatomy, planned: PlanResult) -> None:
     """Write ``plan.json`` and the RT objects into the folder ``out``."""
     planned.plan.save(out / PLAN_FILE)
-    write_rt_objects(out, case, anatomy, planned.plan, planned.dose, planned.dose_grid)
+    write_rt_objects(out, case.ct, anatomy, planned.plan, planned.dose, planned.dose_grid)
 
 
 def write_rt_objects(
-    out: Path, case: Case, anatomy: Anatomy, plan: Plan, dose: NDArray[np.float32], dose_grid: Grid
+    out: Path, ct: CtVolume, anatomy: Anatomy, plan: Plan, dose: NDArray[np.float32], dose_grid: Grid
 ) -> None:
     """Write ``rtstruct.dcm``, ``rtplan.dcm`` and ``rtdose.dcm`` into the folder ``out``.
 
@@ -44,12 +44,12 @@ def write_rt_objects(
     Args:
         dose: of the plan, Gy to infinity, on ``dose_grid``.
     """
-    origin = Origin(plan.content_hash, insertion_day(case) - BEFORE_INSERTION)
+    origin = Origin(plan.content_hash, insertion_day(ct) - BEFORE_INSERTION)
     structures = [
         MaskedStructure("GTV", "GTV", anatomy.gtv),
         MaskedStructure("CTV", "CTV", anatomy.ctv),
         *(MaskedStructure(name, "ORGAN", mask) for name, mask in anatomy.organs.items()),
     ]
-    on = write_rt_structures(out / "rtstruct.dcm", structures, plan, case.ct, origin=origin)
-    treatment = write_rt_plan(out / "rtplan.dcm", plan, case.ct, origin=origin, structure_set_uid=on)
-    write_rt_dose(out / "rtdose.dcm", dose, dose_grid, case.ct, origin=origin, plan_uid=treatment)
+    on = write_rt_structures(out / "rtstruct.dcm", structures, plan, ct, origin=origin)
+    treatment = write_rt_plan(out / "rtplan.dcm", plan, ct, origin=origin, structure_set_uid=on)
+    write_rt_dose(out / "rtdose.dcm", dose, dose_grid, ct, origin=origin, plan_uid=treatment)

@@ -62,7 +62,7 @@ def write_rt_dose(
     new.DoseUnits = "GY"
     new.DoseType = "PHYSICAL"
     new.DoseSummationType = "PLAN"
-    new.DoseComment = comment[:1024]
+    new.DoseComment = comment[:64]
     new.TissueHeterogeneityCorrection = "WATER"
     new.DoseGridScaling = decimal(scaling)
     new.ReferencedRTPlanSequence = [reference(RTPlanStorage, plan_uid)]

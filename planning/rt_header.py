@@ -22,7 +22,7 @@ from planning.volume import CtVolume
 from planning.whole_file import write_whole
 
 IMPLEMENTATION_UID = generate_uid(entropy_srcs=["seedguide", "implementation"])
-SERIES_NUMBER = {"RTSTRUCT": 101, "RTPLAN": 102, "RTDOSE": 103}
+SERIES_NUMBER = {"RTSTRUCT": 101, "RTPLAN": 102, "RTDOSE": 103, "RTRECORD": 104}
 NOT_A_DEVICE = "research and training software, not a medical device"
 
 

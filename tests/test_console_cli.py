@@ -33,6 +33,7 @@ def rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., t
         monkeypatch.setattr("simulator.rehearsal.rehearse.rehearse", play)
         if not with_report:
             monkeypatch.setattr("console.report.write_report", lambda *_: Path("report.html"))
+            monkeypatch.setattr("console.delivered_rt.write_delivered", lambda *_: [])
         (tmp_path / "case").mkdir(exist_ok=True)
         out = tmp_path / "deep" / "out"
         return main(["rehearse", str(tmp_path / "case"), "--out", str(out), *more]), out

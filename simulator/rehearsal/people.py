@@ -67,7 +67,7 @@ class SimulatedScanner:
         self._options = options
         self._timed = timed
         self._range_mm = scan_range_mm(plan, anatomy)
-        self._start = insertion_day(case)
+        self._start = insertion_day(case.ct)
         self.analyst = ScanAnalyst(heavy, timed)
 
     def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:

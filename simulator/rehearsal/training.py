@@ -162,7 +162,7 @@ def train(
     scenario, plan, anatomy = ready.scenario, ready.plan, ready.anatomy
     plan.save(out / PLAN_FILE)
     planned = ready.planned
-    write_rt_objects(out, ready.case, anatomy, plan, planned.dose_gy, planned.grid)
+    write_rt_objects(out, ready.case.ct, anatomy, plan, planned.dose_gy, planned.grid)
     note_case(out, Path(scenario.case))
     heavy = HeavyWork(ready.case.ct, plan, anatomy, ready.protocol, ready.source)
     options = RehearsalOptions(
