@@ -16,6 +16,7 @@ from controller.by_hand import ApplicatorByHand, RigByHand
 from controller.commands import AskOperator
 from controller.events import OperatorConfirmed, OperatorDeclined
 from controller.journal import Journal, Kind, Record
+from controller.order import JOURNAL_FILE
 from controller.procedure import Procedure
 from controller.recovery import Verdict, compare, confirm, look
 from controller.replay import replay
@@ -38,11 +39,16 @@ class Killed(BaseException):
 
 
 class Killing:
-    """Counts points and kills at one of them; ``at`` None: never."""
+    """Counts points and kills at one of them; ``at`` None: never.
+
+    Attributes:
+        elsewhere: where the journal goes on after the kill, when its files are another process's.
+    """
 
     def __init__(self, at: int | None) -> None:
         self.at, self.passed = at, 0
         self.end: Killed | None = None
+        self.elsewhere: Path | None = None
         self.where: list[str] = []
 
     @property
@@ -84,9 +90,23 @@ class KilledJournal(Journal):
         else:
             super().close()
 
-    def die(self) -> None:
-        """As SIGKILL leaves it: no checkpoint, the log stays beside the file."""
-        self._db.close()
+    def die(self, elsewhere: Path | None = None) -> Path:
+        """As SIGKILL leaves it: the log beside the file, not folded in. Where the files are then.
+
+        Args:
+            elsewhere: they go on in this folder; those here belong to another process, which lives (a fork's parent).
+        """
+        left = {
+            suffix: Path(f"{self._path}{suffix}").read_bytes()
+            for suffix in ("", "-wal")
+            if Path(f"{self._path}{suffix}").exists()
+        }
+        if elsewhere is None:
+            self._db.close()  # it folds the log in, as no killed process does
+        to = self._path if elsewhere is None else elsewhere / self._path.name
+        for suffix, content in left.items():
+            Path(f"{to}{suffix}").write_bytes(content)
+        return to
 
 
 class KilledWires(VirtualTransport):
@@ -250,13 +270,13 @@ class Outcome:
         self.points: list[str] = []
 
 
-def play(room: KilledRoom, folder: Path, kills: Sequence[int | None]) -> Outcome:
+def play(room: KilledRoom, folder: Path, kills: Sequence[int | Killing | None]) -> Outcome:
     """Play; kill the first run at point ``kills[0]``, the resumed one at ``kills[1]``, ...; at last to the end."""
-    path = folder / "journal.sqlite"
+    path = folder / JOURNAL_FILE
     outcome = Outcome()
     now_ns = 0
     for at in (*kills, None):
-        killing = Killing(at)
+        killing = at if isinstance(at, Killing) else Killing(at)
         journal: KilledJournal | None = None
         wires: KilledWires | None = None
         try:
@@ -291,22 +311,19 @@ def play(room: KilledRoom, folder: Path, kills: Sequence[int | None]) -> Outcome
             return outcome
         except Killed as killed:
             outcome.where.append(str(killed))
-            if journal is not None and _records(journal) == 0:
-                journal.die()
-                for left in folder.glob("journal.sqlite*"):
-                    left.unlink()
+            if journal is not None:
+                path = journal.die(killing.elsewhere)
+                if journal._number == 0:
+                    for left in path.parent.glob(f"{JOURNAL_FILE}*"):
+                        left.unlink()
                 journal = None
             assert wires is not None
             wires.live_on(AWAY_NS)
             now_ns = wires.now_ns()
         finally:
             if journal is not None:
-                journal.die()
+                journal.close()
     raise AssertionError("not reached")
-
-
-def _records(journal: Journal) -> int:
-    return journal._number
 
 
 def amiss(room: KilledRoom, outcome: Outcome) -> list[str]:

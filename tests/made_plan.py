@@ -1,7 +1,8 @@
 """A small plan made up for tests of the controller: no patient, no dose, only a geometry that is easy to check.
 
 ``made_plan(columns, rows, seeds_per_needle)``: needles on a 10 mm grid along the rig's +z, skin at rig z = 20 mm,
-tips at 80 mm; the rig's pose in the patient is turned and shifted so that frames can't be confused unnoticed.
+tips at 80 mm unless told otherwise; the rig's pose in the patient is turned and shifted so that frames can't be
+confused unnoticed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ POSE = RigidTransform.from_rotation_vector((20.0, -35.0, 50.0), (30.0, -80.0, 45
 SEED_LENGTH_MM = 4.5
 
 
-def made_plan(columns: int = 3, rows: int = 2, seeds_per_needle: int = 4, skin_mm: float = 20.0) -> Plan:
+def made_plan(
+    columns: int = 3,
+    rows: int = 2,
+    seeds_per_needle: int = 4,
+    skin_mm: float = 20.0,
+    *,
+    tip_mm: float = 80.0,
+    reference_depth_mm: float = 25.0,
+) -> Plan:
     needles = []
     number = 0
     corners = {(0, 0), (columns - 1, 0), (columns - 1, rows - 1)}
@@ -26,15 +35,15 @@ def made_plan(columns: int = 3, rows: int = 2, seeds_per_needle: int = 4, skin_m
             for step in range(seeds_per_needle):
                 number += 1
                 retraction = SEED_LENGTH_MM + 5.0 * step
-                centre = POSE.apply((x, y, 80.0 - retraction + SEED_LENGTH_MM / 2))
+                centre = POSE.apply((x, y, tip_mm - retraction + SEED_LENGTH_MM / 2))
                 seeds.append(PlannedSeed(number, rounded_point(centre), retraction))
             needles.append(
                 PlannedNeedle(
                     name=f"N{len(needles) + 1:02d}",
                     hole=f"{'ABCDEFGH'[column]}{row + 1}",
                     entry_mm=rounded_point(POSE.apply((x, y, skin_mm))),
-                    tip_mm=rounded_point(POSE.apply((x, y, 80.0))),
-                    reference_depth_mm=25.0 if (column, row) in corners else None,
+                    tip_mm=rounded_point(POSE.apply((x, y, tip_mm))),
+                    reference_depth_mm=reference_depth_mm if (column, row) in corners else None,
                     seeds=tuple(seeds),
                 )
             )

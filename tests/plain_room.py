@@ -52,6 +52,7 @@ class Room:
         repeats: float = 0.8,
         noise_mm: float = 0.15,
         sigma_mm: float = 0.3,
+        scan_takes_s: float = 60.0,
         settings: ProcedureSettings | None = None,
         simulated: bool = True,
     ) -> None:
@@ -74,6 +75,7 @@ class Room:
         self.is_automatic = True
         self.name = "test"
         self.scanner = TruthfulScanner(plan, self.tissue, random, noise_mm=noise_mm, sigma_mm=sigma_mm)
+        self._scan_takes_s = scan_takes_s
         self.settings = settings or ProcedureSettings()
         self.before_answer: Callable[[AskOperator], None] = lambda _command: None
         self.change_findings: Callable[[RequestScan, dict[str, Any]], None] = lambda _command, _values: None
@@ -138,4 +140,5 @@ class Room:
         found = self.scanner.findings(command)
         values = {field.name: getattr(found, field.name) for field in fields(found)}
         self.change_findings(command, values)
-        return ScanAnalysed(command.number, f"scans/{command.scan}", RescanFindings(**values)), 60_000_000_000
+        event = ScanAnalysed(command.number, f"scans/{command.scan}", RescanFindings(**values))
+        return event, round(self._scan_takes_s * 1e9)
