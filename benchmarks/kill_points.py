@@ -1,12 +1,13 @@
 """The controller killed at every point: ``python -m benchmarks.kill_points [--deep] [--every N] [--resume FILE]``.
 
-Plays a small, whole procedure (real drivers, bytes and firmware in virtual time; plain tissue, a truthful scanner) once, and
-at each point (before and after each journal write and commit, and at each boundary of the bytes: nothing of a message sent,
-half of it, all of it, the answer come, the answer taken in) a copy of the process goes on as if the controller had been
-killed there: its journal's files as they lie on the disk, devices and people alive, ``replay``, a look at the devices,
-resumed, to the end. Then: are the planned seeds delivered, none twice, none lost, the journal's chain whole, and does
-``tests.audit`` find each interlock's demand kept in every record? Each point that isn't so is named, and the exit status 1.
-Baseline: the undisturbed procedure. ``--deep``: 60 mm deep, with people and CTs that take their minutes (hours).
+Plays a small, whole procedure once (real drivers, bytes and firmware in virtual time; plain tissue, a truthful
+scanner). At each point (before and after each journal write and commit, and at each boundary of the bytes: nothing of a
+message sent, half of it, all of it, the answer come, the answer taken in) a copy of the process goes on as if the
+controller had been killed there: its journal's files as they lie on the disk, devices and people alive, ``replay``, a
+look at the devices, resumed, to the end. Then: are the planned seeds delivered, none twice, none lost, the journal's
+chain whole, and does ``tests.audit`` find each interlock's demand kept in every record? Each point that isn't so is
+named; then the exit status is 1. Baseline: the undisturbed procedure. ``--deep``: 60 mm deep, people and CTs take
+minutes (hours).
 """
 
 from __future__ import annotations

@@ -46,9 +46,13 @@ class Board:
     """On the needle carriage; None: none is fitted."""
     encoder_said: EncoderEvent | None = None
     """How its last question ended."""
+    learnt: tuple[Status, RigState] | None = None
+    """The last status report, and the state that came of it."""
 
     def learn(self, status: Status) -> None:
-        """Take over a status report."""
+        """Take over a status report; one that tells nothing new changes nothing."""
+        if self.learnt is not None and status == self.learnt[0] and self.state is self.learnt[1]:
+            return
         self.axes_mm = status.axes_mm
         place = place_of(self.config, status.axes_mm)
         known = self.state.position_known and status.word != "Alarm"
@@ -62,6 +66,7 @@ class Board:
             direction=place.direction,
             at_home=known and is_at_home(self.config, status.axes_mm),
         )
+        self.learnt = status, self.state
 
     def forget_position(self) -> None:
         """After a reset, an alarm, a doubt: unknown until homed, whatever Grbl says."""

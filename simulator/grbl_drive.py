@@ -34,6 +34,7 @@ class Drive:
         self.blocks: deque[Block] = deque()
         self.motion: Motion | None = None
         self._turned_mm: Axes = ()
+        self._asked: tuple[Motion, int, int] | None = None
         self.hits_switch_ns: int | None = None
 
     def is_at_rest(self) -> bool:
@@ -120,9 +121,16 @@ class Drive:
     def next_wake(self) -> list[int]:
         if self.motion is None:
             return []
-        carries = self._core.mechanics.carries
-        due = [self.motion.next_step_ns(self._core.now_ns) if carries else self.motion.end_ns]
+        due = [self._next_step_ns() if self._core.mechanics.carries else self.motion.end_ns]
         return due if self.hits_switch_ns is None else [*due, self.hits_switch_ns]
+
+    def _next_step_ns(self) -> int:
+        """Asked many times of the same moment."""
+        assert self.motion is not None
+        now_ns, asked = self._core.now_ns, self._asked
+        if asked is None or asked[0] is not self.motion or asked[1] != now_ns:
+            self._asked = asked = self.motion, now_ns, self.motion.next_step_ns(now_ns)
+        return asked[2]
 
     def report(self, *, is_homing: bool) -> None:
         """Where it believes to be, and how fast."""

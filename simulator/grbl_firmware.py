@@ -139,7 +139,7 @@ class GrblFirmware:
     def _is_limit_hit(self) -> bool:
         if self._core.state == "Alarm" or self._is_homing or not self._core.settings[21]:
             return False
-        return any(self._mechanics.is_pressed(axis) for axis in range(len(self._core.kind.axes)))
+        return self._mechanics.is_any_pressed
 
     # -- real-time bytes --------------------------------------------------------------------------------
 

@@ -58,8 +58,17 @@ class Profile:
     def end_ns(self) -> int:
         return self.start_ns + math.ceil(sum(phase[0] for phase in self.phases) * NS_PER_S)
 
+    @cached_property
+    def length_mm(self) -> float:
+        return self._travelled_mm(self.end_ns)
+
     def travelled_mm(self, now_ns: int) -> float:
-        left_s = max(0, now_ns - self.start_ns) / NS_PER_S
+        if now_ns >= self.end_ns:
+            return self.length_mm
+        return 0.0 if now_ns <= self.start_ns else self._travelled_mm(now_ns)
+
+    def _travelled_mm(self, now_ns: int) -> float:
+        left_s = (now_ns - self.start_ns) / NS_PER_S
         way_mm = 0.0
         for duration_s, speed, acceleration in self.phases:
             t = min(left_s, duration_s)
@@ -137,6 +146,14 @@ class Template:
         self._needles: dict[str, _Needle] = {}
         self.seeds_dropped: dict[str, int] = {}
 
+    @property
+    def tissue(self) -> Tissue | None:
+        return self._tissue
+
+    @tissue.setter
+    def tissue(self, tissue: Tissue | None) -> None:
+        self._tissue, self._felt = tissue, tissue if isinstance(tissue, Resisting) else None
+
     def __contains__(self, needle: str) -> bool:
         return needle in self._needles
 
@@ -164,7 +181,7 @@ class Template:
 
     def resistance_n(self, needle: str) -> float:
         """Force against advancing the needle; 0 where nothing can be felt."""
-        return self.tissue.resistance_n(needle) if isinstance(self.tissue, Resisting) else 0.0
+        return 0.0 if self._felt is None else self._felt.resistance_n(needle)
 
     def release(self, needle: str, *, is_out: bool) -> None:
         """The jaw opens: the needle stands where it is, or is laid aside when it is out of the template."""

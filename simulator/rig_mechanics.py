@@ -60,6 +60,7 @@ class RigMechanics:
         self._motor_mm = list(self.parameters.start_mm)
         self._load_mm = list(self.parameters.start_mm)
         count = len(self.parameters.start_mm)
+        self._axes = range(count)
         self._is_stalled = [False] * count
         self._is_broken = [False] * count
         self._is_pushed = [False] * count
@@ -112,6 +113,13 @@ class RigMechanics:
     def is_pressed(self, axis: int) -> bool:
         """The limit switch as the board reads it."""
         return self._is_pushed[axis] or (not self._is_broken[axis] and self._load_mm[axis] >= 0.0)
+
+    @property
+    def is_any_pressed(self) -> bool:
+        """One of the limit switches is, as the board reads them."""
+        if True in self._is_pushed:
+            return True
+        return max(self._load_mm) >= 0.0 and any(map(self.is_pressed, self._axes))
 
     @property
     def carries(self) -> bool:

@@ -1,8 +1,8 @@
 """The case that is killed at every point: small and short, and whole.
 
-Two needles, four seeds, 16 mm deep: reference needles, corrections of them and of the seed needles, delivery, a cartridge
-that runs out in the middle of a needle. People answer at once and a CT takes seconds, so that no thousand points lie in
-one wait.
+Two needles, four seeds, 16 mm deep: reference needles, corrections of them and of the seed needles, delivery, a
+cartridge that runs out in the middle of a needle. People answer at once and a CT takes seconds, so that no thousand
+points lie in one wait.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def without(records: list[Record], *names: str) -> list[Record]:
 
 def moved(records: list[Record], frm: int, to: int) -> list[Record]:
     out = [r for i, r in enumerate(records) if i != frm]
-    return [*out[:to], records[frm], *out[to:]]
+    return [replace(r, number=n) for n, r in enumerate([*out[:to], records[frm], *out[to:]], 1)]
 
 
 def test_the_compact_case_has_what_a_procedure_can_have(records: list[Record]) -> None:

@@ -55,15 +55,15 @@ class VirtualTransport:
 
     def wait(self, wake_ns: int | None) -> None:
         wakes = [device.next_wake() for _, device in self._pairs]
-        if self._director is not None:
-            wakes.append(self._director.next_wake())
         due = [wake for wake in (*wakes, wake_ns) if wake is not None]
+        if self._director is not None and (acts_ns := self._director.next_wake()) is not None:
+            due.append(acts_ns)
         if not due:
             raise RuntimeError("deadlock: nobody in the simulated world waits for anything")
-        self._now_ns = max(self._now_ns, min(due))
+        now_ns = self._now_ns = max(self._now_ns, min(due))
         if self._director is not None:
-            self._director.wake(self._now_ns)
-        for _, device in self._pairs:
-            wake = device.next_wake()
-            if wake is not None and wake <= self._now_ns:
-                device.wake(self._now_ns)
+            self._director.wake(now_ns)
+            wakes = [device.next_wake() for _, device in self._pairs]  # what it did may be due at once
+        for (_, device), wake in zip(self._pairs, wakes, strict=True):
+            if wake is not None and wake <= now_ns:
+                device.wake(now_ns)
