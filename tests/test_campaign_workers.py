@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,24 @@ def test_one_core_and_two_give_each_chunk_once(tmp_path: Path) -> None:
 def test_workers_that_always_die_stop_the_campaign_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(CampaignStoppedError, match=f"died {MOST_DEATHS} times in a row.*--resume"):
         list(play_here(Squares(str(tmp_path), 0, 99), CHUNKS[:2], 2))
+
+
+def test_a_parent_that_is_killed_takes_its_workers_along(tmp_path: Path) -> None:
+    """As kill -9 of the command. Its workers hold its output open as long as they live."""
+    script = tmp_path / "campaign.py"
+    script.write_text(
+        "import os, sys\n"
+        "sys.path[:0] = sys.argv[1:3]\n"
+        "from campaign_workers import CHUNKS, Squares\n"
+        "from simulator.rehearsal.campaign.workers import play_here\n"
+        "if __name__ == '__main__':\n"
+        "    played = play_here(Squares(), CHUNKS, 2)\n"
+        "    next(played), next(played)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    here = Path(__file__).parent
+    command = [sys.executable, str(script), str(here), str(here.parent)]
+    assert subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == -9
 
 
 def test_a_cluster_that_loses_a_worker_gives_each_chunk_once(tmp_path: Path) -> None:

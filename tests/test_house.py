@@ -63,7 +63,10 @@ MAY_TOUCH_IT = {
     "console/keyboard.py": {"threading"},  # a person may never type
     "controller/aftermath.py": {"time"},  # wall time per step
     "controller/requests.py": {"time", "datetime.now"},  # waits for people and scanner in a folder
-    "simulator/rehearsal/campaign/workers.py": {"multiprocessing"},  # all cores
+    "simulator/rehearsal/campaign/workers.py": {
+        "multiprocessing",
+        "threading",
+    },  # all cores; a parent that is killed
     "simulator/requests.py": {"time", "selectors", "datetime.now"},  # the same folder, from the other side
     "simulator/caretaker.py": {"time", "selectors"},  # what a person types at the bench
 }

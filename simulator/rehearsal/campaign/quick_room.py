@@ -57,7 +57,11 @@ class NeedleTally:
     def row(self, story: NeedleStory) -> dict[str, Any]:
         """As columns; ``story`` is what the controller knows of the needle."""
         first, final = story.first_deviation, story.deviation
-        row: dict[str, Any] = {"insertions": self.insertions, "corrections": self.corrections}
+        row: dict[str, Any] = {
+            "is_reference": story.plan.is_reference,
+            "insertions": self.insertions,
+            "corrections": self.corrections,
+        }
         for when, found in (("first", self.first), ("final", self.final)):
             for name in ("tip_mm", "lateral_mm", "depth_mm", "entry_mm", "angle_deg"):
                 row[f"{when}_{name}"] = None if found is None else getattr(found, name)

@@ -53,6 +53,12 @@ PROCEDURE = (
 )
 NEEDLE = (
     Column("needle", "text", "", "name in the plan"),
+    Column(
+        "is_reference",
+        "yes/no",
+        "",
+        "a reference needle: in before anything is known of where the rig stands",
+    ),
     Column("insertions", "int", "", "insertions and depth changes"),
     Column("corrections", "int", "", "of these, corrections after a CT"),
     *(

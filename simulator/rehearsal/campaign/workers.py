@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
 from typing import Any, Protocol
 
 MOST_DEATHS = 3
@@ -97,7 +99,16 @@ def _begin(pickled: bytes) -> None:
     """In the worker, once."""
     global _player
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _player = pickle.loads(pickled)
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed gives no more chunks, and nobody else would end its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _play(runs: range) -> Rows:
