@@ -26,6 +26,7 @@ from console.detect_command import detect
 from console.devices_command import devices
 from console.endings import InternalFaultError, Interrupted
 from console.evaluate_command import evaluate
+from console.export_command import export
 from console.igtl_command import igtl, igtl_arguments, igtl_options
 from console.journal_command import journal, verify_journal
 from console.plan_command import plan
@@ -230,6 +231,7 @@ seedguide.add_command(resume)
 seedguide.add_command(console)
 seedguide.add_command(console_user)
 seedguide.add_command(igtl)
+seedguide.add_command(export)
 seedguide.add_command(watch)
 seedguide.add_command(stop)
 seedguide.add_command(journal)
