@@ -21,7 +21,7 @@ from planning.frame import Floats, RigidTransform, unit
 from planning.refusal import AskedWrongly
 from planning.whole_file import write_whole
 
-FORMAT = "seedguide-plan/1"
+FORMAT = "seedguide-plan/2"
 NeedleSetKind = Literal["coplanar", "oblique"]
 Point = tuple[float, float, float]
 
@@ -245,19 +245,27 @@ class Plan:
         except ValueError as problem:
             raise AskedWrongly(f"{path}: not a JSON file ({problem}).") from problem
         if not isinstance(body, dict) or body.get("format") != FORMAT:
-            raise AskedWrongly(f"{path}: not a plan of format {FORMAT}.")
+            raise AskedWrongly(
+                f"{path}: not a plan of format {FORMAT} (it says {_said_format(body)}); "
+                "a plan of an earlier seedguide must be made anew with 'seedguide plan'."
+            )
         try:
             plan = _from_json(body)
-        except (KeyError, TypeError, ValueError) as problem:
-            raise AskedWrongly(
-                f"{path}: a value of the plan is missing or malformed ({problem!r})."
-            ) from problem
+        except KeyError as problem:
+            raise AskedWrongly(f"{path}: the plan misses {problem} (planning/PLAN.md).") from problem
+        except (TypeError, ValueError) as problem:
+            raise AskedWrongly(f"{path}: a value of the plan is malformed ({problem}).") from problem
         if not edited and plan.content_hash != body.get("content_hash"):
             raise AskedWrongly(
                 f"{path}: the content was changed after the plan was made (hash differs); "
                 "make it anew with 'seedguide plan', or judge the edit with 'seedguide evaluate'."
             )
         return plan
+
+
+def _said_format(body: Any) -> str:
+    said = body.get("format") if isinstance(body, dict) else None
+    return f"'{said}'" if isinstance(said, str) else "none"
 
 
 def _hash(body: dict[str, Any]) -> str:

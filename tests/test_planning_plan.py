@@ -43,7 +43,8 @@ def test_a_changed_file_is_refused_unless_it_is_meant(tmp_path: Path, change: st
         ("", "JSON"),
         ("[]", "format"),
         ('{"format": "other/1"}', "format"),
-        ('{"format": "seedguide-plan/1"}', "missing"),
+        ('{"format": "seedguide-plan/1"}', "made anew"),
+        ('{"format": "seedguide-plan/2"}', "misses 'needles'"),
     ],
 )
 def test_what_is_no_plan_is_refused_in_one_sentence(tmp_path: Path, text: str, word: str) -> None:

@@ -36,7 +36,7 @@ def test_written_plans_are_valid(
     "edit",
     [
         lambda body: body.pop("content_hash"),
-        lambda body: body.update(format="seedguide-plan/2"),
+        lambda body: body.update(format="seedguide-plan/1"),
         lambda body: body.update(prescription=120),
         lambda body: body.update(prescription_gy="120"),
         lambda body: body.update(prescription_gy=0),
