@@ -75,6 +75,24 @@ Exit status (of several, the highest):
     metavar="X Y Z",
     help="Of an RT Plan's seeds whose orientation it does not state (patient frame).",
 )
+@click.option(
+    "--formalism",
+    type=click.Choice(["2d", "1d"]),
+    help="TG-43 of an RT Plan's seeds: 2d (line source, any direction), or 1d (phi_an) for seeds whose direction "
+    "nobody knows.  [default: 2d]",
+)
+@click.option(
+    "--implanted",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="An RT Plan's strengths decay from their reference date to this one.  [default: implanted on that date]",
+)
+@click.option(
+    "--after-days",
+    metavar="D",
+    type=click.FloatRange(0, min_open=True),
+    help="An RT Plan's dose of the first D days after the implantation.  [default: to infinity]",
+)
 def evaluate(plan_file: Path, case: Path, out: Path | None, overwrite: bool, **chosen: Any) -> int:
     """Check what was asked before anything is read or taken."""
     from console.endings import all_or_nothing
@@ -97,8 +115,10 @@ def evaluate(plan_file: Path, case: Path, out: Path | None, overwrite: bool, **c
         if out is not None:
             raise AskedWrongly(f"--out is for a plan.json; {plan_file} is an RT Plan.")
         return evaluate_rt_plan(plan_file, case, chosen)
-    if chosen["seed_direction"] is not None:
-        raise AskedWrongly("--seed-direction is for an RT Plan (.dcm); a plan.json states each needle's.")
+    for option in ("seed_direction", "formalism", "implanted", "after_days"):
+        if chosen[option] is not None:
+            words = option.replace("_", "-")
+            raise AskedWrongly(f"--{words} is for an RT Plan (.dcm); {plan_file} is a plan of ours.")
     if chosen["despite"] and not chosen["accept"]:
         raise AskedWrongly("--despite needs --accept.")
     if out is None:

@@ -63,6 +63,18 @@ class _Number(click.FloatRange):
     "--activity-mci", type=_Number(0, 10, min_open=True), help="Of one seed.  [default: the site protocol's]"
 )
 @click.option(
+    "--assayed",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day that the activity is stated for; with --implanted it decays to that day.",
+)
+@click.option(
+    "--implanted",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Day of the implantation, for --assayed.",
+)
+@click.option(
     "--protocol", default="head-and-neck", show_default=True, help="Site protocol: its name or its file."
 )
 @click.option(
@@ -114,6 +126,10 @@ def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
         raise AskedWrongly(
             f"{case}: no such folder; CASE is a folder with a CT series and an RT Structure Set."
         )
+    if (chosen["assayed"] is None) != (chosen["implanted"] is None):
+        raise AskedWrongly(
+            "--assayed and --implanted go together: the activity decays from the one day to the other."
+        )
     with all_or_nothing(OutputFolder.take(out, overwrite=overwrite, case=case)) as folder:
         return _plan(case, folder.path, chosen)
 
@@ -151,6 +167,14 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
 
         protocol = load_site_protocol(chosen["protocol"])
         source = load_source(protocol.source_model, allow_unverified=chosen["allow_unverified"])
+        activity_mci = chosen["activity_mci"]
+        if chosen["assayed"] is not None:
+            stated = protocol.activity_mci if activity_mci is None else activity_mci
+            days = (chosen["implanted"] - chosen["assayed"]).days
+            activity_mci = round(stated * source.decayed(days), 4)
+            screen.print(
+                f"Seeds          {stated:g} mCi on {chosen['assayed']:%Y-%m-%d}, {days} days before the implantation"
+            )
         case = read_case(case_folder)
         margin_mm = protocol.margin_mm if chosen["margin_mm"] is None else chosen["margin_mm"]
         anatomy = build_anatomy(case, protocol, target=chosen["target"], margin_mm=margin_mm)
@@ -161,7 +185,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             anatomy,
             protocol,
             source=source,
-            activity_mci=chosen["activity_mci"],
+            activity_mci=activity_mci,
             prescription_gy=chosen["rx_gy"],
             margin_mm=margin_mm,
             progress=tell,

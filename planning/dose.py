@@ -198,7 +198,7 @@ def dose_table(source: SeedSource) -> NDArray[np.float32]:
     doublings = round(np.log2(LAST_R2_CM2 / FIRST_R2_CM2))
     r2 = FIRST_R2_CM2 * 2.0 ** np.arange(doublings)[:, None] * (1.0 + np.arange(steps) / steps)
     r2 = np.append(r2.ravel(), [LAST_R2_CM2] * 2)[:, None]
-    last_deg = 90 if source.f_theta_deg[-1] == 90.0 else 180
+    last_deg = 90 if source.f_theta_deg[-1] == 90.0 or source.formalism == "1d" else 180
     theta = np.radians(np.arange(last_deg * ANGLE_STEPS_PER_DEG + 2) / ANGLE_STEPS_PER_DEG)
     theta[-1] = theta[-2]
     rate = dose_rate(source, np.sqrt(r2) * np.cos(theta), np.sqrt(r2) * np.sin(theta))

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from planning.frame import Floats
 from planning.refusal import AskedWrongly
 
+Formalism = Literal["2d", "1d"]
 FORMAT = "seedguide-source/1"
 U_PER_MCI = 1.270
 """Air-kerma strength of 1 mCi apparent activity of I-125, in U (cGy cm2 / h)."""
@@ -39,6 +40,8 @@ class SeedSource:
         g_l_r_cm, g_l: radial dose function, ``(n,)`` each.
         f_r_cm, f_theta_deg, f: anisotropy function ``(n_theta, n_r)``; theta 0..90 (symmetric) or 180.
         phi_an_r_cm, phi_an: 1-D anisotropy function, or empty where none is tabulated (it follows from F).
+        formalism: how its dose is computed: ``2d`` (line source, F), or ``1d`` (phi_an), for seeds whose direction
+            nobody knows.
     """
 
     name: str
@@ -58,6 +61,7 @@ class SeedSource:
     f: Floats
     phi_an_r_cm: Floats
     phi_an: Floats
+    formalism: Formalism = "2d"
 
     @property
     def life_h(self) -> float:

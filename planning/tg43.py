@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planning.frame import Floats
-from planning.sources import SeedSource
+from planning.sources import Formalism, SeedSource
 
-Formalism = Literal["2d", "1d"]
 Between = Literal["log-linear", "linear"]
 Beyond = Literal["nearest", "linear"]
 
@@ -99,7 +98,7 @@ def dose_rate(
     along_cm: ArrayLike,
     away_cm: ArrayLike,
     *,
-    formalism: Formalism = "2d",
+    formalism: Formalism | None = None,
     between: Between = "log-linear",
     beyond: Beyond = "nearest",
 ) -> Floats:
@@ -108,7 +107,7 @@ def dose_rate(
     Args:
         along_cm, away_cm: positions, of shapes that broadcast.
         formalism: ``2d`` (line source, F) or ``1d`` (line source on the transverse axis, phi_an; the seed's
-            direction does not matter).
+            direction does not matter outside it); the source's own when None.
         between, beyond: how g_L is interpolated and F extrapolated, see above.
     """
     along, away = np.broadcast_arrays(
@@ -119,7 +118,7 @@ def dose_rate(
     r = np.hypot(along, away)
     length = source.active_length_cm
     rate = source.dose_rate_constant * radial_dose_function(source, r, between)
-    if formalism == "1d":
+    if (formalism or source.formalism) == "1d":
         shape = geometry_function(length, 0.0, r) * anisotropy_factor(source, r)
     else:
         theta = np.degrees(np.arctan2(away, along))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from conftest import PlannedCase
 from made_dicom import make_case
@@ -142,3 +144,36 @@ def test_an_rt_plan_shows_the_figures_of_the_plan_it_was_written_from(edited, ca
     zero = ["--seed-direction", "0", "0", "0"]
     assert main(["evaluate", str(rt_plan), str(case), *zero]) == 2
     assert "not all zero" in capsys.readouterr().err
+
+
+def test_an_rt_plans_dose_to_another_day_and_in_one_dimension(edited, case, tmp_path, capsys) -> None:
+    arguments, path = edited()
+    out = tmp_path / "out"
+    assert main([*arguments, "--out", str(out), "--protocol", "general"]) in (0, 4)
+    rt_plan, d90 = out / "rtplan.dcm", Plan.load(path).expected["CTV"]["d90_gy"]
+    stated = pydicom.dcmread(rt_plan)
+    source = stated.SourceSequence[0]
+    source.SourceStrengthReferenceDate, source.SourceIsotopeHalfLife = "20260101", 59.4
+    for channel in stated.ApplicationSetupSequence[0].ChannelSequence:
+        for point in channel.BrachyControlPointSequence:
+            del point.ControlPointOrientation
+    stated.save_as(rt_plan)
+    evaluate = ["evaluate", str(rt_plan), str(case), "--protocol", "general"]
+    capsys.readouterr()
+    assert main(evaluate) == 2
+    assert "--seed-direction" in capsys.readouterr().err
+    assert main([*evaluate, "--formalism", "1d"]) in (0, 4)
+    flat = capsys.readouterr().out
+    assert "1D, to infinity" in flat
+    # Two half-lives of decay, and the first half-life of the dose: an eighth of D90.
+    assert main([*evaluate, "--formalism", "1d", "--implanted", "2026-04-30", "--after-days", "59.4"]) == 4
+    shown = capsys.readouterr().out
+    assert "119 days later" in shown
+    assert "50.0 % of all" in shown
+    full, eighth = (
+        float(re.findall(r"CTV D90 >= [0-9.]+ Gy +([0-9.]+) Gy", text)[0]) for text in (flat, shown)
+    )
+    assert eighth == pytest.approx(full * 2 ** -(119 / 59.4) / 2, abs=0.06)
+    assert full == pytest.approx(d90, rel=0.05)  # around an implant F averages out
+    assert main(["evaluate", str(path), str(case), "--after-days", "3"]) == 2
+    assert "--after-days is for an RT Plan" in capsys.readouterr().err

@@ -21,8 +21,10 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
 ) -> None:
     out = tmp_path / "out"
     arguments = ["plan", str(case), "--out", str(out), "--protocol", "general", "--time-limit", "2"]
-    assert main([*arguments, "--max-seeds", "60"]) in (0, 4)
+    decayed = ["--activity-mci", "1.3", "--assayed", "2026-01-01", "--implanted", "2026-03-01"]
+    assert main([*arguments, "--max-seeds", "60", *decayed]) in (0, 4)
     said = capsys.readouterr().out
+    assert "1.3 mCi on 2026-01-01, 59 days before" in said
     assert "gap" in said
     assert "CTV D90" in said
     assert {"plan.json", "rtplan.dcm", "rtdose.dcm", "rtstruct.dcm", "overview.png"} <= {
@@ -33,6 +35,7 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
     plan = Plan.load(out / "plan.json")
     assert plan.content_hash in said
     assert 0 < len(plan.seeds) <= 60
+    assert plan.activity_mci == pytest.approx(1.3 * 2 ** (-59 / 59.4), abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,7 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
         (["--protocol", "no-such"], "no-such"),
         (["--target", "Nothing"], "Nothing"),
         (["--rx-gy", "nan"], "nan"),
+        (["--assayed", "2026-01-01"], "--implanted"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -1,6 +1,7 @@
 """Dose of many seeds: the fast path against the direct one, and the laws of superposition."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def implant(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.uniform(-20, 20, (count, 3)), rng.normal(size=(count, 3))
 
 
-@pytest.mark.parametrize("name", source_names())
-def test_fast_within_a_thousandth_of_direct(name: str) -> None:
+@pytest.mark.parametrize(("name", "formalism"), [*((name, "2d") for name in source_names()), ("6711", "1d")])
+def test_fast_within_a_thousandth_of_direct(name: str, formalism: str) -> None:
     """Distances 2.5 to 200 mm, all angles, the neighbourhood of the axis in particular."""
-    source = load_source(name, allow_unverified=True)
+    source = replace(load_source(name, allow_unverified=True), formalism=formalism)
     rng = np.random.default_rng(1)
     r = np.exp(rng.uniform(np.log(2.5), np.log(200.0), 40000))
     theta = np.radians(
