@@ -44,7 +44,7 @@ SECTIONS = (
     Section("kill_points", "The controller killed at every point"),
     Section("control_campaign", "The control part alone: people, CTs and kills by chance"),
     Section("fault_campaign", "Procedures under faults"),
-    Section("console_page", "The console's page"),
+    Section("console", "The console: page, latency, and the stop beside busy consoles"),
 )
 
 

@@ -18,6 +18,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ class Desk:
         """Until both are idle, or until that time."""
         while True:
             self.transport.exchange()
+            self.looked()
             now = self.transport.now_ns()
             for driver in (self.rig, self.applicator):
                 wake = driver.next_wake()
@@ -114,6 +116,19 @@ class Desk:
                 w for w in (self.rig.next_wake(), self.applicator.next_wake(), until_ns) if w is not None
             ]
             self.transport.wait(min(wakes) if wakes else None)
+
+    def looked(self) -> None:
+        """What else the loop does each time round."""
+
+    def stop(self, *, has_rig: bool) -> int:
+        """As the session does; the moment of the call, ns."""
+        called_ns = time.monotonic_ns()
+        now = self.transport.now_ns()
+        if has_rig:
+            self.rig.stop(now)
+        self.applicator.stop(now)
+        self.transport.exchange()
+        return called_ns
 
     def do(self, driver: Any, command: Any) -> None:
         driver.start(command, self.transport.now_ns())
@@ -138,7 +153,15 @@ class Desk:
         raise RuntimeError("the devices don't come back")
 
 
-def measured(stops: int, *, longest_s: float, hogs: int, is_urgent: bool) -> dict[str, list[float]]:
+def measured(
+    stops: int,
+    *,
+    longest_s: float,
+    hogs: int,
+    is_urgent: bool,
+    desk_at: Callable[[Path], Desk] = Desk,
+    rig_share: float = RIG_SHARE,
+) -> dict[str, list[float]]:
     """Milliseconds, by what was measured."""
     chance = random.Random(3)
     rig_in, rig_out = multiprocessing.Pipe(False)
@@ -154,13 +177,13 @@ def measured(stops: int, *, longest_s: float, hogs: int, is_urgent: bool) -> dic
         while not (folder / "ready").exists():
             time.sleep(0.01)
         try:
-            desk, begin, rig_s = Desk(folder), time.monotonic(), 0.0
+            desk, begin, rig_s = desk_at(folder), time.monotonic(), 0.0
             for _ in range(stops):
                 began_s = time.monotonic()
                 if began_s - begin > longest_s:
                     break
                 desk.ready()
-                has_rig = rig_s <= RIG_SHARE * (began_s - begin)
+                has_rig = rig_share > 0.0 and rig_s <= rig_share * (began_s - begin)
                 if has_rig and not desk.rig.state.position_known:
                     desk.do(desk.rig, HomeRig())
                     desk.serve()
@@ -169,11 +192,7 @@ def measured(stops: int, *, longest_s: float, hogs: int, is_urgent: bool) -> dic
                 z_um = 140_000 if desk.applicator.state.z_um < 70_000 else 0
                 desk.do(desk.applicator, MoveNeedleTo(z_um, SLOWEST_UM_S))
                 desk.serve(desk.transport.now_ns() + chance.randrange(10, 40) * 1_000_000)
-                now = desk.transport.now_ns()
-                called_ns = time.monotonic_ns()
-                desk.rig.stop(now) if has_rig else None
-                desk.applicator.stop(now)
-                desk.transport.exchange()
+                called_ns = desk.stop(has_rig=has_rig)
                 desk.serve()
                 desk.serve(desk.transport.now_ns() + 5_000_000)
                 read_ns, rest_ns = applicator_in.recv()

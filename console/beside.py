@@ -50,6 +50,11 @@ class Beside:
         for line in process.stdout:
             self._told(line.rstrip())
 
+    def wait(self) -> None:
+        """Until they have ended, or Ctrl-C."""
+        for process in self._processes:
+            process.wait()
+
     def end(self) -> None:
         """Ask them to end, and wait until they have."""
         for process in self._processes:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -177,21 +177,25 @@ def _play(case: Path, folder: OutputFolder, *, quiet: bool, chosen: dict[str, An
 
     screen = Screen(highlight=False, width=None if sys.stdout.isatty() else 120)
     with ExitStack() as stack:
-        view = stack.enter_context(ProcedureView(screen, quiet=quiet))
         commands = igtl_arguments(folder.path, chosen["igtl_port"], chosen["igtl_host"])
         if chosen["with_console"]:
             commands.append(console_arguments(folder.path, chosen["console_port"]))
         beside = Beside(commands, _say_aloud)
         stack.callback(beside.end)
-        result = play(_options(case, folder.path, chosen), beside.begun_with(view))
-        goals = judge(result)
-        started_s = time.perf_counter()
-        report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
-        write_delivered(result, folder.path, folder.path / JOURNAL_FILE, None)
-        result.seconds["report"] = time.perf_counter() - started_s
-    print_summary(screen, result, goals, report)
-    if result.status == "held":
-        _say(f"held: {result.reason.removesuffix('.')}. {what_to_do(result.reason)}")
+        with ProcedureView(screen, quiet=quiet) as view:
+            result = play(_options(case, folder.path, chosen), beside.begun_with(view))
+            goals = judge(result)
+            started_s = time.perf_counter()
+            report = write_report(result, goals, load_site_protocol(chosen["protocol"]), folder.path)
+            write_delivered(result, folder.path, folder.path / JOURNAL_FILE, None)
+            result.seconds["report"] = time.perf_counter() - started_s
+        print_summary(screen, result, goals, report)
+        if result.status == "held":
+            _say(f"held: {result.reason.removesuffix('.')}. {what_to_do(result.reason)}")
+        if chosen["with_console"] and sys.stdin.isatty():
+            _say("the page stays open until Ctrl-C.")
+            with suppress(KeyboardInterrupt):
+                beside.wait()
     return int(exit_status(result, goals))
 
 
@@ -201,7 +205,9 @@ def _options(case: Path, out: Path, chosen: dict[str, Any]) -> RehearsalOptions:
     beside = ("with_console", "console_port", "igtl_port", "igtl_host")
     known = {name: value for name, value in chosen.items() if name not in beside}
     operator = "door" if chosen["with_console"] else "auto"
-    return RehearsalOptions(case=case, out=out, operator=operator, **known)
+    return RehearsalOptions(
+        case=case, out=out, operator=operator, person_judges=chosen["with_console"], **known
+    )
 
 
 def _campaigns() -> ModuleType:

@@ -34,7 +34,7 @@ from planning.refusal import AskedWrongly
 COOKIE = "seedguide"
 BEAT_S = 1.0
 """At least so often the page hears something, so that silence means a broken connection."""
-LOOK_S = 0.05
+LOOK_S = 0.02
 MAX_BODY = 4096
 _FOR_DECIDERS = "this is for a physician or physicist"
 _SECURITY = {
@@ -296,7 +296,7 @@ class WebConsole:
                 elif now - beat >= BEAT_S and self.door.age_s() < 2 * BEAT_S:
                     # A console that hears nothing from the controller keeps silent: the page goes grey.
                     beat = now
-                    await socket.send_json({"kind": "beat"})
+                    await socket.send_json({"kind": "beat", "has_report": self._report("html").is_file()})
                 await asyncio.sleep(LOOK_S)
         except (WebSocketDisconnect, RuntimeError):
             pass

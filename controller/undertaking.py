@@ -110,6 +110,7 @@ class Undertaking:
     """One procedure, in ``folder``.
 
     Args:
+        told_first: what the journal's first record holds besides plan and settings.
         open_journal, continue_journal: for tests that stop the controller at a record.
     """
 
@@ -121,11 +122,13 @@ class Undertaking:
         devices: Devices,
         around: Surroundings,
         *,
+        told_first: Mapping[str, Any] | None = None,
         open_journal: Callable[[Path], Journal] = Journal,
         continue_journal: Callable[[Path], Journal] = Journal.continued,
     ) -> None:
         self._path = folder / JOURNAL_FILE
         self._plan, self._settings, self._devices, self._around = plan, settings, devices, around
+        self._told_first = dict(told_first or {})
         self._open_journal, self._continue_journal = open_journal, continue_journal
         self._aside = Aside()
 
@@ -140,7 +143,8 @@ class Undertaking:
             journal = self._open_journal(self._path)
             keep.callback(journal.close)
             self._tell_door(journal)
-            journal.append(0, "opened", {"plan": self._plan.content_hash, "settings": asdict(self._settings)})
+            opened = {"plan": self._plan.content_hash, "settings": asdict(self._settings)}
+            journal.append(0, "opened", {**opened, **self._told_first})
             session = self._session(procedure, journal, rig, applicator, transport)
             session.run()
         return self._onward(session)

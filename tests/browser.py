@@ -47,9 +47,11 @@ def browser(width: int = 1920, height: int = 1080) -> Iterator[Any]:
 
 def wait_for(driver: Any, what: Callable[[Any], Any], within_s: float = 30.0) -> Any:
     """The first true value of ``what``; fails after ``within_s``."""
+    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, within_s, poll_frequency=0.05).until(what)
+    changing = (NoSuchElementException, StaleElementReferenceException)  # a page that is loaded anew
+    return WebDriverWait(driver, within_s, poll_frequency=0.05, ignored_exceptions=changing).until(what)
 
 
 def complaints(driver: Any) -> list[str]:

@@ -44,6 +44,7 @@ from planning.plan import Plan, PlannedNeedle, rounded_point
 from simulator.rehearsal.virtual_transport import VirtualTransport
 from tests.killed_room import KilledRoom
 from tests.made_plan import made_plan
+from tests.plain_room import Room
 
 INTO_TARGET_MM = np.array([-14.0, -12.0, -55.0])
 """A point in the example's GTV, patient frame."""
@@ -210,6 +211,21 @@ class PageRoom(KilledRoom):
         if not folder.exists():
             shutil.copytree(EXAMPLE, folder, symlinks=True, copy_function=_linked)
         return super().scan(command, procedure)
+
+
+def ended_run(folder: Path, plan: Plan) -> Path:
+    """A run that is over, by nobody's hand, whose CTs are all the planning CT."""
+    folder.mkdir(parents=True)
+    plan.save(folder / "plan.json")
+    room = Room(plan, setup_mm=3.0, own_mm=1.2, seed=1)
+    session = room.session(folder)
+    room.journal.append(0, "opened", {"plan": plan.content_hash, "settings": asdict(room.settings)})
+    session.run()
+    assert session.procedure.state == "COMPLETED"
+    for number in range(1, session.procedure.known.scans + 1):
+        shutil.copytree(EXAMPLE, folder / "scans" / str(number), symlinks=True, copy_function=_linked)
+    room.journal.close()
+    return folder
 
 
 def _linked(source: str, target: str) -> str:

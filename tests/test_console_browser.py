@@ -142,7 +142,7 @@ def _play(told: Story) -> None:
                 find(page, "#measured").send_keys("0.66")
                 find(page, "#confirm").click()
             case "judge_needles":
-                told.rulings.append(find(page, "#ruling-count").text)
+                told.rulings.append(find(page, "#confirm").text)
                 told.proposed = told.proposed or find(page, "#ruling select").text
                 told.corrected += [
                     s.get_attribute("data-needle")
@@ -156,7 +156,7 @@ def _play(told: Story) -> None:
                 find(page, "#reason").send_keys("hub is bent")
                 find(page, "#why button[type=submit]").click()
             case "confirm_resume":
-                told.took_back.append(find(page, "#confirm").text)
+                told.took_back.append(find(page, "#next").text)
                 find(page, "#confirm").click()
             case _:
                 find(page, "#confirm").click()

@@ -2,10 +2,11 @@
 
 import { byId, element } from './element.js';
 import { post } from './request.js';
-import { drawRuling, rulingValues } from './ruling.js';
+import { drawRuling, rulingValues, rulingWords } from './ruling.js';
 import { say, sayOr, language } from './words.js';
 
 const OVER = ['HELD', 'STOPPED', 'ABORTED', 'COMPLETED'];
+const LONGEST_ON_BUTTON = 230; // signs; more can't be read at a glance
 let board = null; // {state, me, picture, login()}: the page's
 let answering = null;
 
@@ -46,21 +47,32 @@ export function drawNext(shown) {
   byId('advice').hidden = !advice;
   byId('advice').textContent = advice ? sayOr(`advice ${advice.rule}`, advice.text) : '';
   byId('working').hidden = Boolean(ask) || isOver || snapshot.state === 'PAUSED';
-  byId('working').replaceChildren(element('b', {}, `⏳ ${doing(snapshot)}`), element('span', {}, say('no_ask')));
+  byId('working').replaceChildren(element('b', {}, `▶ ${doing(snapshot)}`), element('span', {}, say('no_ask')));
   byId('report').hidden = !board.state.has_report;
   byId('ask').hidden = !ask;
   byId('values').hidden = ask?.item !== 'seeds';
   byId('second').hidden = !ask?.first_by;
-  drawRuling(ask);
+  drawRuling(ask, () => drawNext(board));
+  byId('ask-text').hidden = true;
   if (!ask) return;
   const button = byId('confirm');
-  const text = `${askText(ask)}  [${say('confirm_key')}]`;
+  const [long, short] = namedOnButton(ask);
+  byId('ask-text').hidden = !long;
+  byId('ask-text').textContent = long;
+  const text = `${short}  [${say('confirm_key')}]`;
   if (button.textContent !== text) button.textContent = text;
   const why = mayNot(ask);
   byId('may-not').hidden = !why;
   byId('may-not').textContent = why;
   button.disabled = byId('decline').disabled = Boolean(why) || answering === ask.number;
   byId('second').textContent = ask.first_by ? `${say('second_needed')} (${ask.first_by})` : '';
+}
+
+/** What does not fit on a button (stands above it then), and what the button says. */
+function namedOnButton(ask) {
+  const text = askText(ask);
+  if (ask.task === 'judge_needles') return ['', `${say('confirm')}: ${rulingWords()}`];
+  return text.length > LONGEST_ON_BUTTON ? [text, say(ask.task === 'confirm_resume' ? 'confirm_go_on' : 'confirm')] : ['', text];
 }
 
 /** Why this person can't answer; empty when they can. */
@@ -120,7 +132,7 @@ function drawDecisions(snapshot) {
   const kinds = [...(isHeld ? ['go_on', 'leave'] : []), ...(snapshot.may_decide ?? [])];
   const details = byId('decide');
   details.hidden = !kinds.length || !board.me?.may_decide;
-  if (isHeld && details.dataset.state !== 'HELD') details.open = true; // then it is the next action
+  if (isHeld !== (details.dataset.state === 'HELD')) details.open = isHeld; // then it is the next action
   details.dataset.state = snapshot.state;
   const select = byId('decide-kind');
   const wanted = kinds.join() + language();

@@ -117,6 +117,10 @@ let seedsKnown = -1;
 
 async function heard(message) {
   if (message.kind === 'journal') addRecords(message.records);
+  if (message.kind === 'beat' && board.state && message.has_report !== board.state.has_report) {
+    board.state.has_report = message.has_report;
+    drawNext(board);
+  }
   if (message.kind !== 'state') return;
   board.state = message.state;
   document.body.classList.remove('is-waiting');

@@ -26,7 +26,7 @@ export function correctionText(correction, isShort = false) {
   const depth = Math.abs(correction.deeper_mm).toFixed(1);
   const isDeeper = correction.deeper_mm >= 0;
   const across = Math.hypot(...correction.across_mm).toFixed(1);
-  if (isShort) return `${correction.is_new_path ? `⟲ ↔ ${across}  ` : ''}${isDeeper ? '↓' : '↑'} ${depth}`;
+  if (isShort) return `${correction.is_new_path ? `⟲ ${across}  ` : ''}${isDeeper ? '↓' : '↑'} ${depth}`;
   const words = say(isDeeper ? 'deeper' : 'less_deep', { mm: depth });
   return correction.is_new_path ? `${say('new_path', { mm: across })}, ${words}` : words;
 }
@@ -37,7 +37,7 @@ function cells(needle, isCorrecting) {
   const state = correction ? correctionText(correction, true) : sayOr(`needle ${needle.state}`, needle.state);
   return [
     element('th', { scope: 'row' }, `${needle.name} ${needle.hole}${needle.is_reference ? ' ◆' : ''}`),
-    element('td', { class: correction ? 'wide unsure' : 'wide', title: correction ? correctionText(correction) : null }, state),
+    element('td', { class: correction ? 'unsure' : 'wide', title: correction ? correctionText(correction) : null }, state),
     element('td', { class: d ? VERDICTS[d.verdict] : 'dim' }, d ? `${mm(d.total_mm)} ± ${mm(d.sigma_mm)}` : '-'),
     element('td', {}, d ? mm(d.lateral_mm) : ''),
     element('td', {}, d ? `${d.depth_mm > 0 ? '+' : ''}${mm(d.depth_mm)}` : ''),

@@ -234,8 +234,10 @@ export class Picture {
       pen.lineTo(x, y + 8 * ratio);
       pen.stroke();
     }
-    pen.fillStyle = '#fff';
     pen.font = `${18 * ratio}px sans-serif`;
+    pen.fillStyle = 'rgba(0,0,0,0.6)';
+    pen.fillRect(0, 0, 210 * ratio, (needle.found ? 80 : 56) * ratio);
+    pen.fillStyle = '#fff';
     const where = this.depth ? say('behind_tip', { mm: this.depth.toFixed(0) }) : say('at_tip');
     pen.fillText(`${needle.name}  ${where}`, 8 * ratio, 22 * ratio);
     pen.fillStyle = '#f5b301';

@@ -337,23 +337,24 @@ export class PlaneView {
     pen.textBaseline = 'alphabetic';
   }
 
-  /** Names of what is outlined in this slice, in its colour; a line's dash beside that of a dose. */
+  /** Names of what is outlined, each in its colour; once is enough. */
   _drawLegend(pen) {
     const ratio = window.devicePixelRatio || 1;
     const { structures, isodoses, shows } = this.scene;
-    const isCut = (item, level) => this._overlays.get(`${item.key}/${level}`)?.lines.length;
+    if (this.plane !== 'axial') return;
     const rows = [
-      ...(shows.structures ? structures.filter((s) => isCut(s, 0.5)).map((s) => [s.name, s.colour]) : []),
-      ...(shows.dose ? isodoses.filter((d) => isCut(d, d.level_gy)).map((d) => [`${d.percent} % ${say(d.which)}`, d.colour]) : []),
+      ...(shows.structures ? structures.map((s) => [s.name, s.colour]) : []),
+      ...(shows.dose ? isodoses.map((d) => [`${d.percent} % ${say(d.which)}`, d.colour]) : []),
     ];
-    pen.font = `${15 * ratio}px sans-serif`;
+    const size = this.canvas.clientWidth < 450 ? 11 : 15;
+    pen.font = `${size * ratio}px sans-serif`;
     pen.textAlign = 'right';
     const wide = Math.max(0, ...rows.map(([name]) => pen.measureText(name).width));
     pen.fillStyle = 'rgba(0,0,0,0.6)';
-    if (rows.length) pen.fillRect(this.canvas.width - wide - 14 * ratio, 0, wide + 14 * ratio, (rows.length * 19 + 8) * ratio);
+    if (rows.length) pen.fillRect(this.canvas.width - wide - 14 * ratio, 0, wide + 14 * ratio, (rows.length * (size + 4) + 8) * ratio);
     rows.forEach(([name, colour], at) => {
       pen.fillStyle = colour;
-      pen.fillText(name, this.canvas.width - 8 * ratio, 20 * ratio + at * 19 * ratio);
+      pen.fillText(name, this.canvas.width - 8 * ratio, (size + 5 + at * (size + 4)) * ratio);
     });
     pen.textAlign = 'left';
   }

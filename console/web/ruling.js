@@ -12,7 +12,7 @@ function proposed(way) {
 }
 
 /** The form of a question; drawn once for each, so that what was chosen stays. */
-export function drawRuling(ask) {
+export function drawRuling(ask, changed) {
   const form = byId('ruling');
   const isAsked = ask?.task === 'judge_needles';
   form.hidden = !isAsked;
@@ -36,23 +36,23 @@ export function drawRuling(ask) {
       own.hidden = !['own', 'abandon'].includes(select.value);
       own.placeholder = say(select.value === 'abandon' ? 'reason' : 'rule_own_mm');
       if (select.value === 'own' && !own.value) own.value = ask.proposals_mm[name].map((v) => v.toFixed(1)).join(' ');
-      count();
+      changed();
     });
     return element('label', {}, element('b', {}, name), select, own);
   });
-  const again = element('label', {}, element('input', { type: 'checkbox', id: 'ruling-again', on: { change: count } }), say('rule_again'));
-  form.replaceChildren(...rows, again, element('p', { id: 'ruling-count' }));
-  count();
+  const again = element('label', {}, element('input', { type: 'checkbox', id: 'ruling-again', on: { change: changed } }), say('rule_again'));
+  form.replaceChildren(...rows, again);
 }
 
 function chosen() {
   return [...byId('ruling').querySelectorAll('select')].map((select) => [select.dataset.needle, select.value, select.nextElementSibling.value.trim()]);
 }
 
-function count() {
+/** How many are accepted, corrected and abandoned. */
+export function rulingWords() {
+  if (byId('ruling-again').checked) return say('rule_again');
   const of = (kinds) => chosen().filter(([, word]) => kinds.includes(word)).length;
-  const told = say('rule_count', { accept: of(['accept']), correct: of(['correct', 'own']), abandon: of(['abandon']) });
-  byId('ruling-count').textContent = byId('ruling-again').checked ? say('rule_again') : told;
+  return say('rule_count', { accept: of(['accept']), correct: of(['correct', 'own']), abandon: of(['abandon']) });
 }
 
 /** What the form says, as the answer's values; undefined when another question is asked. */

@@ -33,3 +33,5 @@ class RehearsalOptions:
     """How the simulated CT is made: ``fast`` (approximate) or ``faithful``; simulator/SCANNER.md."""
     operator: str = "auto"
     """``auto``, or ``door``: people at consoles confirm, simulated hands do what they confirmed (``door="ports"``)."""
+    person_judges: bool = False
+    """``operator="door"``: a person rules about every needle after each CT, before anything is corrected."""

@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from controller.aftermath import Stopwatch, count_in_journal, post_plan, rounds_of
+from controller.devices_file import BAUD, Devices
 from controller.door import Door
-from controller.door_people import DoorOperator, stop_or_note
+from controller.door_people import DoorOperator, rest, stop_or_note
 from controller.evaluator import DoseEvaluator
 from controller.heavy_work import Heavy, HeavyWork, HeavyWorkApart
 from controller.journal import Journal
@@ -24,8 +26,9 @@ from controller.knowledge import ProcedureSettings
 from controller.ports import Aside, PortTransport
 from controller.procedure import Procedure
 from controller.result import DoseResult, ProcedureResult, Progress
-from controller.session import Operator, Session
+from controller.session import Session
 from controller.snapshot import Snapshot
+from controller.undertaking import Surroundings, Undertaking
 from controller.wire_file import WireFile
 from drivers.applicator import ApplicatorDriver
 from drivers.applicator_language import ApplicatorConfig
@@ -95,13 +98,10 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
         write_plan_folder(options.out, case, anatomy, planned)
         note_case(options.out, options.case)
     with watch.timed("procedure"), ExitStack() as stack:
-        session, scanner, hands, director = _set_up(
+        play, scanner, hands, director = _set_up(
             options, case, anatomy, planned.plan, watch, listener, stack, faults
         )
-        try:
-            session.run()
-        finally:
-            session.journal.close()
+        session = play()
         truth = hands({"do": "truth"})
     procedure = session.procedure
     with watch.timed("post-plan"):
@@ -146,8 +146,11 @@ def _set_up(
     listener: Callable[[Progress], None],
     stack: ExitStack,
     faults: Sequence[Fault],
-) -> tuple[Session, SimulatedScanner, Hands, Director | None]:
-    """Procedure and journal on this side, the simulated room on the other, wires between them."""
+) -> tuple[Callable[[], Session], SimulatedScanner, Hands, Director | None]:
+    """Procedure and journal on this side, the simulated room on the other, wires between them.
+
+    The first plays it, to the end or to a hold; people at consoles decide about a hold and it goes on.
+    """
     population = options.population or ErrorPopulation()
     if options.setup_error_mm is not None:
         population = replace(population, setup_magnitude_mm=options.setup_error_mm)
@@ -156,38 +159,30 @@ def _set_up(
         wire = WireFile(options.record)
         stack.callback(wire.close)
         recorder = wire.recorder
-    journal = Journal(options.out / "journal.sqlite")
     door = Door(options.out, is_simulated=True)
     stack.callback(door.close)
-    journal.listener = door.recorded
-    settings = ProcedureSettings(max_attempts=options.max_attempts, cartridge_capacity=CARTRIDGE_CAPACITY)
-    journal.append(
-        0,
-        "opened",
-        {
-            "plan": plan.content_hash,
-            "seed": options.seed,
-            "settings": asdict(settings),
-            "slice_mm": options.slice_mm,
-            **({} if options.scanner == "fast" else {"scanner": options.scanner}),
-            "population": asdict(population),
-            **({"faults": [_said(fault) for fault in faults]} if faults else {}),
-        },
+    settings = ProcedureSettings(
+        max_attempts=options.max_attempts,
+        cartridge_capacity=CARTRIDGE_CAPACITY,
+        person_judges=options.person_judges,
     )
-    procedure = Procedure(plan, settings)
+    told_first: dict[str, Any] = {
+        "seed": options.seed,
+        "slice_mm": options.slice_mm,
+        **({} if options.scanner == "fast" else {"scanner": options.scanner}),
+        "population": asdict(population),
+        **({"faults": [_said(fault) for fault in faults]} if faults else {}),
+    }
     session_id = hashlib.sha256(f"{plan.content_hash}:{options.seed}".encode()).hexdigest()[:4].upper()
-    rig = rig_driver(RigConfig(), recorder)
-    applicator = applicator_driver(
-        ApplicatorConfig(CARTRIDGE_CAPACITY, DETENT_UM, GAUGE), session_id, recorder
-    )
-    transport: VirtualTransport | PortTransport
-    hands: Hands
-    director: Director | None = None
+    devices = ApplicatorConfig(CARTRIDGE_CAPACITY, DETENT_UM, GAUGE)
     work = HeavyWork(
         case.ct, plan, anatomy, load_site_protocol(options.protocol), load_source(plan.source_model)
     )
     heavy: Heavy = work
     cancel_work: Callable[[], None] = _nothing_to_cancel
+    folder = Path()
+    world: World | None = None
+    hands: Hands
     if options.door == "ports":
         listener(Progress("plan", "Starting the process for analysis and dose"))
         apart = HeavyWorkApart(work)
@@ -195,28 +190,55 @@ def _set_up(
         heavy, cancel_work = apart, apart.cancel
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seedguide-")))
         hands = start_bench(options, plan, population, folder, stack)
+    else:
+        world = World(options.case, plan.patient_from_rig, population, options.seed)
+        hands = world.theatre.handle
+    scanner = SimulatedScanner(hands, case, anatomy, plan, options, heavy, watch.timed)
+    automatic = AutomaticOperator(hands)
+    evaluator = DoseEvaluator(heavy, watch.timed, DOSE_TAKES_S)
+    if options.operator == "door":
+        numbers = count(1)
+        around = Surroundings(
+            urls={"rig": str(folder / "rig"), "applicator": str(folder / "applicator")},
+            operator=DoorOperator(door, automatic.answer),
+            scanner=scanner,
+            goes_on=lambda held: rest(door, held),
+            new_session_id=lambda: f"{(int(session_id, 16) + next(numbers)) % 65536:04X}",
+            listener=lambda snapshot: listener(Progress(snapshot.state.lower(), snapshot.message, snapshot)),
+            evaluator=evaluator,
+            cancel_work=cancel_work,
+            recorder=recorder,
+            door=door,
+        )
+        baud = dict.fromkeys(("rig", "applicator"), BAUD)
+        simulated = Devices(RigConfig(), devices, baud, True, options.speed or 1.0, "")
+        undertaking = Undertaking(options.out, plan, settings, simulated, around, told_first=told_first)
+        return undertaking.begin, scanner, hands, None
+    journal = Journal(options.out / "journal.sqlite")
+    journal.listener = door.recorded
+    journal.append(0, "opened", {"plan": plan.content_hash, "settings": asdict(settings), **told_first})
+    procedure = Procedure(plan, settings)
+    rig = rig_driver(RigConfig(), recorder)
+    applicator = applicator_driver(devices, session_id, recorder)
+    transport: VirtualTransport | PortTransport
+    director: Director | None = None
+    if world is None:
         ends: dict[str, tuple[RigDriver | ApplicatorDriver, Port]] = {
             "rig": (rig, Port(str(folder / "rig"))),
             "applicator": (applicator, Port(str(folder / "applicator"))),
         }
         transport = PortTransport(ends, speed=options.speed or 1.0, bells=(door.fileno(),))
         stack.callback(transport.close)
+    elif faults:
+        bench = Benchtop(options.seed, world.rig_mechanics, world.applicator_mechanics)
+        director = Director(faults, on_bench(bench))
+        journal.listener = told_by_journal(director, door.recorded)
+        cables = bench.cables
+        transport = VirtualTransport(
+            (rig, cables["rig"]), (applicator, cables["applicator"]), director=director
+        )
     else:
-        world = World(options.case, plan.patient_from_rig, population, options.seed)
-        hands = world.theatre.handle
-        if faults:
-            bench = Benchtop(options.seed, world.rig_mechanics, world.applicator_mechanics)
-            director = Director(faults, on_bench(bench, world.patient))
-            journal.listener = told_by_journal(director, door.recorded)
-            cables = bench.cables
-            transport = VirtualTransport(
-                (rig, cables["rig"]), (applicator, cables["applicator"]), director=director
-            )
-        else:
-            transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
-    scanner = SimulatedScanner(hands, case, anatomy, plan, options, heavy, watch.timed)
-    automatic = AutomaticOperator(hands)
-    people: Operator = DoorOperator(door, automatic.answer) if options.operator == "door" else automatic
+        transport = VirtualTransport((rig, world.rig), (applicator, world.applicator))
 
     def told(snapshot: Snapshot) -> None:
         door.show(snapshot)
@@ -232,17 +254,25 @@ def _set_up(
         rig=rig,
         applicator=applicator,
         transport=transport,
-        operator=people if director is None else FaultyOperator(people, director),
+        operator=automatic if director is None else FaultyOperator(automatic, director),
         scanner=scanner if director is None else FaultyScanner(scanner, director),
         listener=told,
         aside=Aside() if options.door == "ports" else None,
         stop_pressed=stop_pressed,
-        evaluator=DoseEvaluator(heavy, watch.timed, DOSE_TAKES_S),
+        evaluator=evaluator,
         decided=door.decided,
         devices_seen=door.devices_seen,
         cancel_work=cancel_work,
     )
-    return session, scanner, hands, director
+
+    def play() -> Session:
+        try:
+            session.run()
+        finally:
+            journal.close()
+        return session
+
+    return play, scanner, hands, director
 
 
 def _said(fault: Fault) -> dict[str, Any]:
