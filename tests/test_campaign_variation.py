@@ -9,6 +9,7 @@ import pytest
 
 from planning.placement_error import PlacementSigmas
 from planning.refusal import AskedWrongly
+from planning.site_protocol import load_site_protocol
 from simulator.error_population import ErrorPopulation
 from simulator.rehearsal.campaign.variation import FORMAT, Variation, load_variation, parameters
 
@@ -70,3 +71,5 @@ def test_no_file_is_one_sentence(tmp_path: Path) -> None:
 def test_the_examples_can_be_read(path: Path) -> None:
     if 'format = "seedguide-vary' in path.read_text(encoding="utf-8"):
         load_variation(path)
+    else:
+        load_site_protocol(path)
