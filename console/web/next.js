@@ -52,7 +52,7 @@ export function drawNext(shown) {
   byId('ask').hidden = !ask;
   byId('values').hidden = ask?.item !== 'seeds';
   byId('second').hidden = !ask?.first_by;
-  drawRuling(ask, () => drawNext(board));
+  drawRuling(ask, snapshot.needles, () => drawNext(board));
   byId('ask-text').hidden = true;
   if (!ask) return;
   const button = byId('confirm');

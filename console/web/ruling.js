@@ -12,7 +12,7 @@ function proposed(way) {
 }
 
 /** The form of a question; drawn once for each, so that what was chosen stays. */
-export function drawRuling(ask, changed) {
+export function drawRuling(ask, needles, changed) {
   const form = byId('ruling');
   const isAsked = ask?.task === 'judge_needles';
   form.hidden = !isAsked;
@@ -31,6 +31,9 @@ export function drawRuling(ask, changed) {
       select.append(new Option(text, word));
       if (word === 'correct') select.append(new Option(say('rule_own'), 'own'));
     }
+    // As the protocol itself would: what is not surely within is corrected.
+    const isWithin = needles.find((needle) => needle.name === name)?.deviation?.verdict === 'within';
+    if (!isWithin && words.includes('correct')) select.value = 'correct';
     const own = element('input', { 'aria-label': `${name} ${say('rule_own_mm')}`, placeholder: say('rule_own_mm'), hidden: true, maxlength: 100 });
     select.addEventListener('change', () => {
       own.hidden = !['own', 'abandon'].includes(select.value);
