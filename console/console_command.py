@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import click
 
 from planning.refusal import AskedWrongly
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 @click.command(
@@ -26,6 +29,9 @@ from planning.refusal import AskedWrongly
     "--port", default=8100, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
 )
 @click.option(
+    "--name", metavar="NAME", help="By which browsers reach it, as in the certificate.  [default: --host]"
+)
+@click.option(
     "--users", type=click.Path(path_type=Path), help="People who may log in (seedguide console-user)."
 )
 @click.option("--cert", type=click.Path(path_type=Path), help="TLS certificate, PEM.")
@@ -38,9 +44,18 @@ def console(run: Path, case: Path | None, host: str, port: int, **chosen: Any) -
     import asyncio
 
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         raise AskedWrongly(f"--host {host}: give an IP address, such as 127.0.0.1.") from None
+    is_loopback = address.is_loopback
+    if address.is_unspecified and chosen["name"] is None:
+        raise AskedWrongly(
+            f"--host {host}: say with --name by which name browsers reach it, or give one address."
+        )
+    if chosen["name"] is not None and not _NAME.fullmatch(chosen["name"]):
+        raise AskedWrongly(
+            f"--name {chosen['name']}: a host name, such as console.example.org, without port."
+        )
     if (chosen["cert"] is None) != (chosen["key"] is None):
         raise AskedWrongly("give --cert and --key together.")
     if not is_loopback and (chosen["cert"] is None or chosen["users"] is None):

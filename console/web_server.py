@@ -31,6 +31,7 @@ async def serve(
     host: str,
     port: int,
     *,
+    name: str | None = None,
     users: Path | None,
     cert: Path | None,
     key: Path | None,
@@ -42,6 +43,7 @@ async def serve(
     """Until interrupted.
 
     Args:
+        name: by which browsers reach it beside the address.
         scene: of the plan in ``run``, where it is known already; None: read.
         begun: gets the server; its ``should_exit`` ends it.
 
@@ -58,6 +60,9 @@ async def serve(
     scheme = "http" if cert is None else "https"
     shown = f"[{host}]" if ":" in host else host
     names = {shown, "localhost"} if shown in ("127.0.0.1", "[::1]") else {shown}
+    if name is not None:
+        names.add(name)
+        shown = name
     door: LiveRun | PlayedRun
     loop = asyncio.get_running_loop()
     if is_live:
@@ -77,7 +82,7 @@ async def serve(
         door,
         run,
         None if users is None else Logins(People.load(users)),
-        frozenset(f"{scheme}://{name}:{port}" for name in names),
+        frozenset(origin for at in names for origin in _origins(scheme, at, port)),
         is_secure=cert is not None,
     )
     feeding = None
@@ -104,6 +109,12 @@ async def serve(
             feeding.cancel()
         if isinstance(door, LiveRun):
             door.close()
+
+
+def _origins(scheme: str, name: str, port: int) -> tuple[str, ...]:
+    """As browsers write it: without the port where it is the scheme's own."""
+    usual = {"http": 80, "https": 443}[scheme]
+    return (f"{scheme}://{name}:{port}", *([f"{scheme}://{name}"] if port == usual else []))
 
 
 def case_of_run(run: Path) -> Path:

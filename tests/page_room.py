@@ -239,7 +239,14 @@ def _linked(source: str, target: str) -> str:
 class ServedPage:
     """The page of the run in ``folder``, until it is closed."""
 
-    def __init__(self, folder: Path, scene: Scene, port: int = 0, users: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scene: Scene,
+        port: int = 0,
+        users: Path | None = None,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         self._server: uvicorn.Server | None = None
         self._line: Future[str] = Future()
         self._ended = threading.Event()
@@ -256,8 +263,8 @@ class ServedPage:
                         "127.0.0.1",
                         port,
                         users=users,
-                        cert=None,
-                        key=None,
+                        cert=None if tls is None else tls[0],
+                        key=None if tls is None else tls[1],
                         speed=None,
                         told=self._line.set_result,
                         scene=scene,
