@@ -133,7 +133,7 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from console.live import Screen
-    from console.plan_command import print_goals, print_indices
+    from console.plan_command import print_goals, print_indices, print_remarks
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.evaluation import evaluate as judge
@@ -174,6 +174,7 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
             found.accepted().save(plan_file)
         if out is not None:
             _write(out, case, anatomy, found, spread, accepted=chosen["accept"] and refusal is None)
+    print_remarks(screen, case.ct.remarks)
     _print_needles(screen, found)
     print_goals(screen, found.goals)
     print_indices(screen, found.statistics)

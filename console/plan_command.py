@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,6 +211,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             picture, case, anatomy, result.plan, result.dose, result.dose_grid, result.statistics
         )
     _print_plan(screen, result, planned_s)
+    print_remarks(screen, case.ct.remarks)
     if bound is not None:
         screen.print(
             f"Proven         no loading of these {len(result.loading.places.slot)} places costs less than "
@@ -252,6 +254,12 @@ def _template(out: Path, anatomy: Anatomy, result: PlanResult, protocol: SitePro
         f"template.stl, watertight, {len(made.guides)} guides, rim {made.rules.rim_mm:g} mm, "
         f"{len(made.layout.balls_mm)} fiducial balls; every bore open"
     )
+
+
+def print_remarks(screen: Console, remarks: Sequence[str]) -> None:
+    """What a person should know of the CT."""
+    for remark in remarks:
+        screen.print(f"Note           {remark}", markup=False)
 
 
 def _print_plan(screen: Console, result: PlanResult, seconds: float) -> None:

@@ -25,7 +25,7 @@ def evaluate_rt_plan(path: Path, case_folder: Path, chosen: dict[str, Any]) -> i
     all the time from then on, or of the days asked for.
     """
     from console.live import Screen
-    from console.plan_command import print_goals, print_indices
+    from console.plan_command import print_goals, print_indices, print_remarks
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.goals import judge_goals
@@ -78,6 +78,7 @@ def evaluate_rt_plan(path: Path, case_folder: Path, chosen: dict[str, Any]) -> i
     span = "to infinity" if days is None else f"of the first {days:g} days ({100 * part:.1f} % of all)"
     screen.print(f"Dose           TG-43, {formalism.upper()}, {span}")
     screen.print(f"Protocol       {protocol.name}, {rx:g} Gy, CTV = target + {protocol.margin_mm:g} mm")
+    print_remarks(screen, case.ct.remarks)
     print_goals(screen, goals)
     print_indices(screen, statistics)
     return 0 if all(goal.met for goal in goals) else GOAL_MISSED

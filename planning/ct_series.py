@@ -103,7 +103,18 @@ def volume_of(files: list[DicomFile]) -> CtVolume:
             sop_uids=tuple(str(required(s.file.header, "SOPInstanceUID", s.file.path)) for s in slices),
             slice_thickness_mm=thickness,
             attributes={tag: str(value) for tag in COPIED if (value := header.get(tag)) is not None},
+            remarks=_remarks(files),
         )
+
+
+def _remarks(files: list[DicomFile]) -> tuple[str, ...]:
+    lossy = [file for file in files if str(file.header.get("LossyImageCompression") or "") == "01"]
+    if not lossy:
+        return ()
+    return (
+        f"{len(lossy)} of {len(files)} CT files were once compressed with loss (such as {lossy[0].path.name}): their "
+        "Hounsfield units are not quite the scanner's; ask for the original series.",
+    )
 
 
 def _slices_of(file: DicomFile) -> list[_Slice]:
@@ -258,11 +269,18 @@ def _stored(plane: _Slice) -> NDArray[np.generic]:
     syntax = dataset.file_meta.TransferSyntaxUID
     if dataset.SamplesPerPixel != 1 or dataset.BitsAllocated not in (8, 16):
         raise AskedWrongly(f"{path}: neither 8 nor 16 bits of grey; no plain CT image.")
+    if dataset.BitsStored <= 8:
+        raise AskedWrongly(
+            f"{path}: 256 shades of grey are no Hounsfield units; ask for the original series."
+        )
     try:
         pixels = np.asarray(dataset.pixel_array)
     except Exception as problem:
         words = plain(str(problem).strip().split("\n")[0].split(". ")[0], 160)
-        raise AskedWrongly(f"{path}: the pixels can't be decoded ({syntax.name}: {words}).") from problem
+        raise AskedWrongly(
+            f"{path}: the pixels can't be decoded ({syntax.name}: {words.rstrip(':')}); if other files of the series "
+            "fail too, ask for it uncompressed."
+        ) from problem
     if pixels.ndim == 2:
         pixels = pixels[np.newaxis]
     if pixels.shape[1:] != plane.size:

@@ -75,6 +75,7 @@ class CtVolume:
         sop_uids: SOP Instance UID of each slice, in the order of the array.
         slice_thickness_mm: as stated by the scanner (the spacing is ``grid.spacing_mm[2]``).
         attributes: further DICOM attributes that written objects copy (name -> value), e.g. StudyDate.
+        remarks: what a person should know of these images, in sentences.
     """
 
     hu: NDArray[np.int16]
@@ -87,3 +88,4 @@ class CtVolume:
     sop_uids: tuple[str, ...]
     slice_thickness_mm: float
     attributes: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from made_dicom import ORIENTATIONS, MadeCase, make_case, ring
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 from planning.dicom import read_case, read_ct
 from planning.refusal import AskedWrongly
@@ -138,6 +145,36 @@ def test_lossless_compression_is_transparent(case: MadeCase, syntax: int | None)
         writer.SetImage(change.GetOutput())
         assert writer.Write()
     np.testing.assert_array_equal(read_ct(case.folder).hu, case.hu)
+
+
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_the_other_uncompressed_syntaxes(case: MadeCase, syntax: str) -> None:
+    for path in case.ct_paths:
+        image = pydicom.dcmread(path)
+        image.file_meta.TransferSyntaxUID = syntax
+        if syntax == ExplicitVRBigEndian:
+            image.PixelData = np.frombuffer(image.PixelData, "<u2").astype(">u2").tobytes()
+            image["PixelData"].VR = "OW"
+            pydicom.dcmwrite(path, image, little_endian=False, implicit_vr=False, overwrite=True)
+        else:
+            image.save_as(path)
+    np.testing.assert_array_equal(read_ct(case.folder).hu, case.hu)
+
+
+def test_loss_is_told_and_256_shades_are_refused(case: MadeCase) -> None:
+    assert read_ct(case.folder).remarks == ()
+    for path in case.ct_paths[:2]:
+        edit(path, lambda image: setattr(image, "LossyImageCompression", "01"))
+    (remark,) = read_ct(case.folder).remarks
+    assert "2 of 6 CT files" in remark
+
+    def eight_bits(image: Dataset) -> None:
+        stored = np.frombuffer(image.PixelData, "<u2")
+        image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+        image.PixelData = (stored >> 4).astype(np.uint8).tobytes()
+
+    edit(case.ct_paths[3], eight_bits)
+    assert "256 shades" in refusal(case.folder)
 
 
 def test_an_enhanced_multi_frame_ct_is_the_same_volume(case: MadeCase) -> None:
