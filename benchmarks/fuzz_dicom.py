@@ -2,21 +2,26 @@
 
     python -m benchmarks.fuzz_dicom [--cases 10000] [--seed 1]
 
-A small made patient (CT slices and a structure set) is damaged in one file at a time: cut short, bytes flipped, zeros
-or noise written in, a tag removed, emptied, given another VR, a text or a huge number for a value; then read
-as ``seedguide plan`` reads it, down to the anatomy. Planning itself is not part of this benchmark.
+A small made patient (CT slices, some compressed, and a structure set) or an RT Plan is damaged, one file at a time: cut
+short, bytes flipped, zeros or noise written in, a tag removed, emptied, given another VR, a text or a huge number for
+a value; then read as ``seedguide plan`` reads it, down to the anatomy, or as ``seedguide evaluate`` reads an RT Plan. Of
+what is refused a part is given to the whole command: one line, status 2, and nothing written. Planning itself is not
+part of this benchmark.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import warnings
 from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +29,8 @@ import pydicom
 from pydicom.dataset import Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-SLOW_S = 5.0
+HANGS_S = 30.0
+COMMANDS_EVERY = 25
 STRANGE = ["", "nan", "1e999", "-1", "0", "x" * 200, "1\\2\\3", "\x00", "99999999999999999999"]
 VRS = ["US", "DS", "IS", "UI", "LO", "FD", "OB", "SQ"]
 
@@ -54,8 +60,6 @@ def inserted(data: bytes, rng: np.random.Generator) -> bytes:
 
 def tag_changed(path: Path, rng: np.random.Generator) -> bytes:
     """One tag, at any depth, removed or given a strange value or another VR."""
-    from io import BytesIO
-
     body = pydicom.dcmread(path)
     holder: Dataset = body
     while True:
@@ -82,6 +86,51 @@ def tag_changed(path: Path, rng: np.random.Generator) -> bytes:
     return written.getvalue()
 
 
+def compressed(case: Path) -> None:
+    """One slice in JPEG-LS and one in RLE, so that decoders meet damage too."""
+    import gdcm
+    from pydicom.uid import RLELossless
+
+    (path,) = case.rglob("0004.dcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLSLossless))
+    change.SetInput(reader.GetImage())
+    change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.Write()
+    (path,) = case.rglob("0007.dcm")
+    image = pydicom.dcmread(path)
+    image.compress(RLELossless)
+    image.save_as(path)
+
+
+def rt_plan_of(case: Path) -> Path:
+    """An RT Plan with directions told in three ways, of the frame of reference of the case."""
+    from test_planning_rt_objects import ORIGIN, ct_volume, two_needle_plan, uid
+    from test_planning_rt_plan_reading import one_setup_per_seed_and_an_empty_one
+
+    from planning.rt_objects import write_rt_plan
+
+    path = case.parent / "rtplan.dcm"
+    write_rt_plan(path, two_needle_plan(), ct_volume(), origin=ORIGIN, structure_set_uid=uid(9))
+    body = pydicom.dcmread(path)
+    one_setup_per_seed_and_an_empty_one(body)
+    body.save_as(path)
+    return path
+
+
+class Hung(Exception):
+    """A case took longer than any may."""
+
+
+def _hung(*_: object) -> None:
+    raise Hung
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=10_000)
@@ -92,20 +141,38 @@ def main() -> None:
     from planning.anatomy import build_anatomy
     from planning.dicom import read_case
     from planning.refusal import AskedWrongly
+    from planning.rt_objects import read_rt_plan_seeds
     from planning.site_protocol import load_site_protocol
 
     protocol = load_site_protocol("general")
     rng, outcome, slowest = np.random.default_rng(options.seed), Counter[str](), 0.0
     faults: list[str] = []
+    signal.signal(signal.SIGALRM, _hung)
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder) / "case", shape=(14, 32, 32), spacing_mm=(4.5, 4.5, 7.0)).folder
+        compressed(case)
+        rt_plan = rt_plan_of(case)
         files = sorted(path for path in case.rglob("*") if path.is_file())
         kinds = [str(pydicom.dcmread(path, stop_before_pixels=True).Modality) for path in files]
-        structures = kinds.index("RTSTRUCT")
+        structures = files[kinds.index("RTSTRUCT")]
+
+        def read(path: Path) -> None:
+            if path == rt_plan:
+                read_rt_plan_seeds(path)
+            else:
+                build_anatomy(read_case(case), protocol, target=None, margin_mm=protocol.margin_mm)
+
         begun = time.perf_counter()
         for number in range(options.cases):
-            which = structures if rng.random() < 0.4 else int(rng.integers(len(files)))
-            path, whole = files[which], files[which].read_bytes()
+            chance = rng.random()
+            path = (
+                structures
+                if chance < 0.3
+                else rt_plan
+                if chance < 0.5
+                else files[int(rng.integers(len(files)))]
+            )
+            whole = path.read_bytes()
             how = int(rng.integers(6))
             try:
                 with warnings.catch_warnings():
@@ -120,32 +187,63 @@ def main() -> None:
                 continue
             path.write_bytes(damaged)
             started = time.perf_counter()
+            signal.setitimer(signal.ITIMER_REAL, HANGS_S)
             try:
-                read = read_case(case)
-                build_anatomy(read, protocol, target=None, margin_mm=protocol.margin_mm)
+                read(path)
                 outcome["read"] += 1
             except AskedWrongly as problem:
                 outcome["refused"] += 1
                 if "\n" in str(problem) or len(str(problem)) > 600:
                     faults.append(f"case {number}: no single sentence: {str(problem)[:200]!r}")
+                if outcome["refused"] % COMMANDS_EVERY == 0:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    outcome["whole commands"] += 1
+                    faults += [
+                        f"case {number} ({path.name}): {fault}" for fault in command(case, path, rt_plan)
+                    ]
             except Exception:
                 faults.append(f"case {number} ({path.name}): {traceback.format_exc(limit=-2)}")
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             took = time.perf_counter() - started
             slowest = max(slowest, took)
-            if took > SLOW_S:
-                faults.append(f"case {number} ({path.name}): took {took:.1f} s")
             path.write_bytes(whole)
         seconds = time.perf_counter() - begun
         shutil.rmtree(case)
     words = ", ".join(f"{count} {word}" for word, count in sorted(outcome.items()))
     print(
-        f"{options.cases} damaged cases (seed {options.seed}) in {seconds:.0f} s: {words}; {len(faults)} faults; ",
-        end="",
+        f"{options.cases} damaged cases (seed {options.seed}) in {seconds:.0f} s: {words}; {len(faults)} faults;"
     )
-    print(f"slowest {slowest:.2f} s")
+    print(
+        f"slowest {slowest:.2f} s (hung after {HANGS_S:g} s); whole commands: one in {COMMANDS_EVERY} refusals"
+    )
     for fault in faults[:10]:
         print(fault)
     sys.exit(1 if faults else 0)
+
+
+def command(case: Path, damaged: Path, rt_plan: Path) -> list[str]:
+    """What the person's own command gets wrong on a case that was refused: status, words, files left behind."""
+    from console.cli import main as seedguide
+
+    out = case.parent / "out"
+    arguments = (
+        ["evaluate", str(rt_plan), str(case), "--protocol", "general"]
+        if damaged == rt_plan
+        else ["plan", str(case), "--out", str(out), "--protocol", "general", "--no-bound", "--no-template"]
+    )
+    said = StringIO()
+    with redirect_stderr(said), redirect_stdout(StringIO()):
+        status = seedguide(arguments)
+    faults = []
+    if status != 2:
+        faults.append(f"exit status {status} of a refusal")
+    if said.getvalue().count("\n") != 1:
+        faults.append(f"not one line: {said.getvalue()[:200]!r}")
+    if out.exists():
+        faults.append("an output folder was left behind")
+        shutil.rmtree(out)
+    return faults
 
 
 if __name__ == "__main__":
