@@ -4,8 +4,8 @@
 
 A small made patient (CT slices, some compressed, and a structure set) or an RT Plan is damaged, one file at a time: cut
 short, bytes flipped, zeros or noise written in, a tag removed, emptied, given another VR, a text or a huge number for
-a value; then read as ``seedguide plan`` reads it, down to the anatomy, or as ``seedguide evaluate`` reads an RT Plan. Of
-what is refused a part is given to the whole command: one line, status 2, and nothing written. Planning itself is not
+a value; then read as ``seedguide plan`` reads it, down to the anatomy, or as ``seedguide evaluate`` reads an RT Plan.
+Of what is refused a part is given to the whole command: one line, status 2, and nothing written. Planning itself is not
 part of this benchmark.
 """
 
