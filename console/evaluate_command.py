@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from planning.anatomy import Anatomy
     from planning.dicom import Case
     from planning.evaluation import Evaluation
+    from planning.hole_reasons import HoleAnswer
     from planning.robustness import Robustness
 
 GOAL_MISSED = 4
@@ -69,6 +70,13 @@ Exit status (of several, the highest):
     "--seed", default=1, show_default=True, type=click.IntRange(0), help="Of chance, for --robustness."
 )
 @click.option(
+    "--why",
+    multiple=True,
+    metavar="HOLE",
+    help="Why this hole (C4 ...) of the template carries a needle or none; may be given several times; 'all' for every "
+    "hole over the target.",
+)
+@click.option(
     "--seed-direction",
     nargs=3,
     type=float,
@@ -109,7 +117,7 @@ def evaluate(plan_file: Path, case: Path, out: Path | None, overwrite: bool, **c
     if plan_file.suffix.lower() == ".dcm":
         from console.rt_plan_evaluation import evaluate_rt_plan
 
-        for option in ("accept", "robustness"):
+        for option in ("accept", "robustness", "why"):
             if chosen[option]:
                 raise AskedWrongly(f"--{option} is for a plan.json; {plan_file} is an RT Plan.")
         if out is not None:
@@ -138,9 +146,12 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
     from planning.dicom import read_case
     from planning.evaluation import evaluate as judge
     from planning.evaluation import load_edited
+    from planning.hole_reasons import why_holes
+    from planning.reference_error import reference_error
     from planning.robustness import play_implants
     from planning.site_protocol import load_site_protocol
     from planning.sources import load_source
+    from planning.spread import spread_points
 
     edited = load_edited(plan_file)
     plan = edited.plan
@@ -156,6 +167,7 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
         anatomy = build_anatomy(case, protocol, target=plan.target, margin_mm=plan.margin_mm)
         bars.update(bar, description="dose, paths and rules", completed=0.6)
         found = judge(edited, anatomy, protocol, source)
+        case_points = spread_points(anatomy.ctv, anatomy.grid, 500)
         if chosen["robustness"]:
             count, chance = chosen["robustness"], chosen["seed"]
             bars.update(bar, description=f"{count} implants with placement errors", completed=0.0)
@@ -168,6 +180,11 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
                 seed=chance,
                 progress=lambda part: bars.update(bar, completed=part),
             )
+        answers: tuple[HoleAnswer, ...] = ()
+        if chosen["why"]:
+            bars.update(bar, description="holes", completed=0.9)
+            every = any(name.lower() == "all" for name in chosen["why"])
+            answers = why_holes(plan, anatomy, protocol, () if every else chosen["why"])
         bars.update(bar, description="writing", completed=1.0)
         refusal = _refusal(plan_file, found, chosen)
         if chosen["accept"] and refusal is None:
@@ -180,6 +197,9 @@ def _evaluate(plan_file: Path, case_folder: Path, out: Path | None, chosen: dict
     print_indices(screen, found.statistics)
     if spread is not None:
         _print_robustness(screen, spread)
+    _print_holes(screen, answers)
+    if references := reference_error(plan, case_points):
+        screen.print(f"\nReferences     {references.in_words()}")
     _print_rules(screen, found, plan_file)
     if refusal is not None:
         raise AskedWrongly(refusal)
@@ -263,6 +283,20 @@ def _print_needles(screen: Screen, found: Evaluation) -> None:
     screen.print(
         f"Plan           {len(plan.needles)} needles, {len(plan.seeds)} seeds of {plan.activity_mci:g} mCi"
     )
+    screen.print()
+    screen.print(table)
+
+
+def _print_holes(screen: Screen, answers: tuple[HoleAnswer, ...]) -> None:
+    from rich.table import Table
+
+    if not answers:
+        return
+    table = Table(box=None)
+    for heading in ("hole", "why"):
+        table.add_column(heading)
+    for answer in answers:
+        table.add_row(answer.hole, answer.words)
     screen.print()
     screen.print(table)
 

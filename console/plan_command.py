@@ -149,8 +149,10 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
     from planning.dicom import read_case
     from planning.plan_folder import write_plan_folder
     from planning.planner import make_plan
+    from planning.reference_error import reference_error
     from planning.site_protocol import load_site_protocol
     from planning.sources import load_source
+    from planning.spread import spread_points
 
     begun, limit = time.monotonic(), chosen["time_limit"]
     wish = Wish(chosen["needles"] == "oblique", _direction(chosen["direction"]), chosen["turn_deg"])
@@ -212,6 +214,8 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
         )
     _print_plan(screen, result, planned_s)
     print_remarks(screen, case.ct.remarks)
+    if references := reference_error(result.plan, spread_points(anatomy.ctv, anatomy.grid, 500)):
+        screen.print(f"References     {references.in_words()}")
     if bound is not None:
         screen.print(
             f"Proven         no loading of these {len(result.loading.places.slot)} places costs less than "

@@ -33,7 +33,7 @@ SHORT = 15  # part of the search's disturbances that each of these gets
 STARTS, START = 5, 8  # searches from an empty implant, and the part of the disturbances that each gets
 LEGS = 3  # of the long search
 # Where the target's dose and an organ's limit can't both be had, raising prices finds no end: at most these multiples.
-MOST_FOR_TARGET, MOST_FOR_ORGAN = np.float32(8.0), np.float32(16.0)
+MOST_FOR_TARGET, MOST_FOR_ORGAN = np.float32(32.0), np.float32(16.0)
 
 
 def reach_goal(

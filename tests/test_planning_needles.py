@@ -13,7 +13,8 @@ from scipy.spatial import cKDTree
 
 from planning.approach import find_approach, sphere_of_directions
 from planning.clearance import LEAVES_BODY, ClearanceMap, clearance_map, depths_backwards, trace
-from planning.needles import RigReach, hole_name, needle_set, template_pose
+from planning.hole_reasons import why_holes
+from planning.needles import RigReach, hole_cell, hole_name, needle_set, template_pose
 from planning.refusal import AskedWrongly
 from planning.site_protocol import load_site_protocol
 from planning.spread import spread_points
@@ -182,3 +183,36 @@ def test_every_path_comes_from_free_air_and_stays_in_the_body(
         ).all()
         outside = np.linspace(voxel_mm, 200.0, 400)[:, None] * -needle.direction + needle.entry_mm
         assert not in_body(outside).any()
+
+
+def test_every_hole_of_a_plan_says_why_it_carries_a_needle_or_none(phantom_plan: PlannedCase) -> None:
+    done = phantom_plan
+    plan, protocol = done.result.plan, done.protocol
+    answers = {answer.hole: answer.words for answer in why_holes(plan, done.anatomy, protocol)}
+    assert {hole for hole, words in answers.items() if words.startswith("carries")} == {
+        needle.hole for needle in plan.needles
+    }
+    # What the planner rejected is rejected for the same reason when asked afterwards.
+    for hole in done.result.rejected_holes:
+        assert answers.get(hole.hole, "misses the target") == hole.reason
+    beside = plan.needles[0].hole
+    column, row = hole_cell(beside) or (0, 0)
+    (answer,) = why_holes(plan, done.anatomy, protocol, (hole_name(column, row + 1).lower(),))
+    assert answer.words.startswith(("carries", "open, but")) or answer.words in {
+        hole.reason for hole in done.result.rejected_holes
+    }
+    with pytest.raises(AskedWrongly, match="no hole's name"):
+        why_holes(plan, done.anatomy, protocol, ("17",))
+
+
+def test_no_needle_enters_near_what_entries_keep_away_from() -> None:
+    eye = (X - 14.0) ** 2 + (Y + 58.0) ** 2 + Z**2 <= 4.0**2
+    zoned = clearance_map(GRID, BALL, {"Eye": eye}, {}, no_entry=("Eye",), no_entry_mm=6.0)
+    pose = template_pose(np.array([0.0, 1.0, 0.0]), np.zeros(3), 5.0)
+    holes = needle_set(zoned, target_of(TUMOUR, GRID), pose, RULES, RigReach())
+    entries = np.array([path.entry_mm for path in holes.paths])
+    near = cKDTree(np.stack([X[eye], Y[eye], Z[eye]], axis=1)).query(entries)[0]
+    assert near.min() > 6.0 - 2.0  # half a voxel's diagonal, the entry's own voxel being meant
+    refused = [hole for hole in holes.rejected if hole.structure == "Eye"]
+    assert refused
+    assert "enters within 6 mm of it" in refused[0].reason
