@@ -45,6 +45,7 @@ SECTIONS = (
     Section("control_campaign", "The control part alone: people, CTs and kills by chance"),
     Section("fault_campaign", "Procedures under faults"),
     Section("console", "The console: page, latency, and the stop beside busy consoles"),
+    Section("igtl", "OpenIGTLink"),
 )
 
 

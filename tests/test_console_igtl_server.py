@@ -25,7 +25,7 @@ from console.door_client import DoorClient
 from console.igtl import server as server_module
 from console.igtl.body import pack_string, pack_transform
 from console.igtl.message import HEADER, Body, Message, Reader
-from console.igtl.peer import MOST_ANSWERS
+from console.igtl.peer import MOST_ANSWERS, MOST_MESSAGES
 from console.igtl.ras import ras_from_own, ras_point
 from console.igtl.server import MOST_CLIENTS, STUCK_NS, IgtlServer
 from controller.commands import AskOperator
@@ -131,6 +131,7 @@ class Client:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
+    made.until(lambda: made.server._view.state)  # the door's first picture is there
     yield made
     made.close()
 
@@ -459,11 +460,26 @@ def test_a_client_that_asks_and_does_not_read_is_bounded(bench: Bench) -> None:
     bench.until(lambda: bench.server._clients)
     question = Body.of("GET_POINT", "", b"").packed(0)
     peer = bench.server._clients[0].peer
-    while not peer.over:
-        peer.receive(question * 100, 0)
+    for second in range(100):
+        peer.receive(question * 100, second * 10**9)
         assert len(peer._answers) <= MOST_ANSWERS
     client.until_closed()
     assert bench.server.refusals["it asks and does not read"] == 1
+
+
+def test_a_client_that_floods_is_sent_away(bench: Bench) -> None:
+    client = bench.client()
+    bench.until(lambda: bench.server._clients)
+    peer = bench.server._clients[0].peer
+    flood = Body.of("GET_STATUS", "nothing", b"").packed(0) * MOST_MESSAGES
+    peer.receive(flood, 5 * 10**9)
+    peer.take()
+    peer.receive(flood, 6 * 10**9)  # as many again in the next second: still bearable
+    peer.take()
+    assert not peer.over
+    peer.receive(flood[: 2 * HEADER.size], 6 * 10**9)
+    client.until_closed()
+    assert bench.server.refusals.total() == 1
 
 
 def test_one_too_many_is_let_in_when_another_has_gone(bench: Bench) -> None:

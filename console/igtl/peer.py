@@ -20,6 +20,8 @@ QUIET_NS = 300_000_000
 """A robot-protocol client says its first command in so long, before anything it does not expect (assumed)."""
 MOST_ANSWERS = 262_144
 """Bytes of answers that wait for a client; one that asks more and reads nothing is sent away."""
+MOST_MESSAGES = 1000
+"""In a second, from one client: more than any tracker sends; one that floods must not keep this process busy."""
 KINDS = ("TRANSFORM", "POSITION", "POINT", "STATUS", "STRING", "CAPABILITY")
 _ASKED = {
     "GET_TRANS": "TRANSFORM",
@@ -47,6 +49,7 @@ class Peer:
         self._next_ns = now_ns + QUIET_NS
         self._is_told = True
         self._strings: list[Body] = []
+        self._second, self._heard = 0, 0
         self.over = ""
         self.not_understood = 0
 
@@ -61,8 +64,13 @@ class Peer:
         except MalformedError as problem:
             messages = problem.args[1]
             self.over = str(problem.args[0])
+        if now_ns // 1_000_000_000 != self._second:
+            self._second, self._heard = now_ns // 1_000_000_000, 0
         try:
             for message in messages:
+                self._heard += 1
+                if self._heard > MOST_MESSAGES:
+                    raise MalformedError(f"more than {MOST_MESSAGES} messages a second")
                 self._hear(message, now_ns)
         except MalformedError as problem:
             self.over = str(problem.args[0])
