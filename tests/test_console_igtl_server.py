@@ -41,7 +41,7 @@ from tests.igtl_room import in_words, matrix_of
 from tests.made_plan import POSE, made_plan
 
 PLAN = made_plan(2, 1, 2)
-PATIENCE = 400
+PATIENCE = 1000
 """Steps of the server for a test that fails."""
 SNAPSHOT = replace(
     Procedure(PLAN, ProcedureSettings()).snapshot(0, rig="Idle", applicator="IDLE"),
@@ -347,6 +347,7 @@ def test_stop_reaches_the_controller_and_is_told_when_both_devices_stand(bench: 
 def test_a_motion_from_outside_waits_for_a_person_at_a_console(bench: Bench) -> None:
     aside = Aside()
     answer = aside.submit(lambda: bench.door.wait_for_answer(ASK))
+    bench.until(lambda: bench.server._view.ask)
     client = bench.client()
     client.say("STRING", "CMD_1", pack_string("CALIBRATION"))
     client.say("TRANSFORM", "CLB_2", pack_transform(ras_from_own(POSE)))
@@ -376,6 +377,7 @@ def test_a_motion_from_outside_waits_for_a_person_at_a_console(bench: Bench) -> 
 def test_a_client_that_goes_takes_its_proposal_with_it(bench: Bench) -> None:
     aside = Aside()
     aside.submit(lambda: bench.door.wait_for_answer(ASK))
+    bench.until(lambda: bench.server._view.ask)
     client = bench.client()
     client.say("STRING", "CMD_1", pack_string("CALIBRATION"))
     client.say("TRANSFORM", "CLB_2", pack_transform(ras_from_own(POSE)))
