@@ -27,6 +27,7 @@ from controller.procedure import Procedure
 from controller.replay import Replayed
 from controller.resumption import held_needle
 from controller.session import Applicator, Operator, Rig, Transport
+from controller.wording import in_words
 from drivers import applicator_language as a
 from drivers import rig_language as r
 from drivers.depth_check import STEPS_LOST
@@ -339,7 +340,9 @@ def _about(procedure: Procedure, adopted: Event | None, was_intended: bool) -> s
         return f"Needle {held} was in the rig's grip: it counts as moved and needs a new CT."
     if pending is None or isinstance(pending, BeginLedger) or not was_intended:
         return "Nothing was under way."
-    return f"{type(pending).__name__} was under way; it is done again."
+    if isinstance(pending, AskOperator):
+        return "A question was open; it is asked again."
+    return f"Under way was: {in_words(pending)}. It is done again."
 
 
 @dataclass(frozen=True)

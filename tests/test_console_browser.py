@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from console.door_client import DoorClient
 from console.scene import Scene
 from console.web_login import People
 from controller.journal import read_journal
@@ -96,6 +97,8 @@ class Story:
     scan_shown: str = ""
     rulings: list[str] = field(default_factory=list)
     proposed: str = ""
+    proposal: str = ""
+    proposed_by: int | str = ""
     corrected: list[str] = field(default_factory=list)
     held: str = ""
     took_back: list[str] = field(default_factory=list)
@@ -150,6 +153,14 @@ def _play(told: Story) -> None:
                     if s.get_attribute("value") == "correct"
                 ]
                 find(page, "#confirm").click()
+            case "cartridges":
+                with DoorClient(told.room.folder, "3D Slicer") as outside:
+                    told.proposed_by = outside.propose("answer", "target set", number=number)
+                    wait_for(page, lambda d: find(d, "#proposal-confirm").is_enabled())
+                    told.proposal = find(page, "#proposal").text
+                    shot(page, "proposal")
+                    find(page, "#proposal-confirm").click()
+                    wait_for(page, lambda d: not find(d, "#proposal").is_displayed())
             case "couple_applicator" if not has_said_no:
                 has_said_no = True
                 find(page, "#decline").click()
@@ -188,6 +199,13 @@ def test_a_correction_is_shown_before_it_is_done(story: Story) -> None:
     assert story.corrected == ["N01", "N02"]
     assert "out and in again" in story.proposed
     assert "0 to correct" in story.rulings[-1]
+
+
+def test_what_is_proposed_from_outside_waits_at_the_page_for_a_person(story: Story) -> None:
+    assert story.proposed_by == 1
+    assert "3D Slicer proposes: to go on with what is asked target set" in story.proposal
+    told = [r.body for r in read_journal(story.room.folder / "journal.sqlite") if r.kind == "proposal"]
+    assert [body.get("settled", body.get("by")) for body in told] == ["3D Slicer", "confirmed"]
 
 
 def test_a_no_holds_and_the_hold_is_decided_at_the_page(story: Story) -> None:
