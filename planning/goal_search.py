@@ -21,6 +21,7 @@ from planning.placement import (
     Search,
     Singles,
     Stop,
+    Visitor,
     choose_places,
     dose_covering,
     never,
@@ -68,22 +69,7 @@ def reach_goal(
             break
 
     begun = [(price_of_places(places, judge.levels, search, chosen), chosen)]
-    start = replace(search, kicks=max(1, search.kicks // START))
-    for _ in range(STARTS):
-        some: Ints | None = None
-        for parallel in (True, False) if places.first_choice is not None else (False,):
-            some, price = choose_places(
-                places,
-                judge.levels,
-                start,
-                rng,
-                some,
-                of_first_choice=parallel,
-                visit=judge.visit,
-                stop=stop,
-            )
-        assert some is not None
-        begun.append((price, some))
+    begun += several_starts(places, judge.levels, search, rng, visit=judge.visit, stop=stop)
     _price, chosen = min(begun, key=lambda pair: pair[0])
     leg = replace(search, kicks=max(1, search.kicks // LEGS))
     for _ in range(LEGS):
@@ -92,6 +78,28 @@ def reach_goal(
     best = judge.best(search)
     price = price_of_places(places, judge.levels, search, best)
     return Loading(best, price, judge.levels, places, points, search)
+
+
+def several_starts(
+    places: Places,
+    levels: Singles,
+    search: Search,
+    rng: np.random.Generator,
+    *,
+    visit: Visitor | None = None,
+    stop: Stop = never,
+) -> list[tuple[float, Ints]]:
+    """Price and places of each of ``STARTS`` short searches that begin with an empty implant, at fixed prices."""
+    begun: list[tuple[float, Ints]] = []
+    start = replace(search, kicks=max(1, search.kicks // START))
+    for _ in range(STARTS):
+        some, price = np.zeros(0, dtype=np.int64), np.inf
+        for parallel in (True, False) if places.first_choice is not None else (False,):
+            some, price = choose_places(
+                places, levels, start, rng, some, of_first_choice=parallel, visit=visit, stop=stop
+            )
+        begun.append((price, some))
+    return begun
 
 
 class Judge:
