@@ -73,8 +73,20 @@ def run(section: Section) -> tuple[int, str]:
 
 def main() -> int:
     names = [section.module for section in SECTIONS]
+
+    def named(beginning: str) -> str:
+        """The section that begins so."""
+        fitting = [name for name in names if name == beginning] or [
+            n for n in names if n.startswith(beginning)
+        ]
+        if len(fitting) != 1:
+            raise argparse.ArgumentTypeError(f"{beginning} names {len(fitting)} of: {', '.join(names)}")
+        return fitting[0]
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--only", nargs="+", type=named, metavar="NAME", help=f"or how it begins: {', '.join(names)}"
+    )
     parser.add_argument("--list", action="store_true", help="name the sections and end")
     options = parser.parse_args()
     if options.list:

@@ -1,4 +1,4 @@
-"""How long planning takes, step by step, and what it yields: ``python benchmarks/plan_a_case.py [CASE ...]``.
+"""How long planning takes, step by step, and what it yields: ``python -m benchmarks.plan_a_case [CASE ...]``.
 
 The first plan of a fresh checkout also compiles the kernels; the second run is what planning takes from then on.
 """

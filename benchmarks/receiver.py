@@ -1,6 +1,6 @@
 """How long a CT of 100 slices of 512 x 512 takes over loopback, and how long after its end the event comes.
 
-    python benchmarks/receiver.py [SLICES]
+    python -m benchmarks.receiver [SLICES]
 
 The goal: at most 1 s from the end of the transfer to the event. The sender is a process of its own.
 """

@@ -1,6 +1,6 @@
 """How the simulated scanner's metal compares with published figures, in both modes, and how long a scan takes.
 
-    .venv/bin/python benchmarks/scanner.py [CASE]
+    python -m benchmarks.scanner [CASE]
 
 Needles are drawn as a first pass leaves them (tilt of 1 degree per axis, arcs of 700 - 4000 mm), 100 mm of them in a
 water cylinder of 160 mm; values are in HU before the 12-bit clip, above the surrounding water. The

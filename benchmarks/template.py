@@ -1,4 +1,4 @@
-"""How long a plan's printed template takes, and its self-check: ``python benchmarks/template.py [PLAN CASE]``.
+"""How long a plan's printed template takes, and its self-check: ``python -m benchmarks.template [PLAN CASE]``.
 
 Without arguments the shipped example is planned first. The first run of a fresh checkout also compiles the kernels.
 """

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from imaging.assignment import assign
-from imaging.axis import Axis, straightened
+from imaging.comb import fitted_comb
 from imaging.sample import clip_level_hu
-from imaging.shaft import expected_contrast_hu, find_shafts, resample
-from imaging.tip import End, Tip, fit_tip, visible_end
-from imaging.track import Track, follow, slice_sigma_mm, spot_covariance, spot_width_mm, spots_hu
-from imaging.twin import twin_starts
+from imaging.shaft import End, Shaft, expected_contrast_hu, visible_end
+from imaging.tip import Tip, fit_tip
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
 
@@ -170,58 +168,42 @@ def _unresolved_mm(needle: ExpectedNeedle, all_needles: Sequence[ExpectedNeedle]
 
 def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     direction = unit(np.sum([needle.direction for needle in group], axis=0))
-    slab = resample(ct, direction, _corners(group, direction))
-    starts = find_shafts(ct, slab)
-    if not len(starts):
-        return []
     clip_hu = clip_level_hu(ct)
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
-    width_mm = spot_width_mm(slab, starts, slice_mm, clip_hu)
-    covariance = spot_covariance(slab.frame, width_mm, slice_sigma_mm(slice_mm))
     least_hu = max(90.0, 0.045 * expected_contrast_hu(slice_mm))
     furthest = max(float(needle.tip_mm @ direction) for needle in group) + BEYOND_MM
     entry_w = float(np.median([needle.entry_mm @ direction for needle in group]))
-
-    def lines(starts: Floats) -> tuple[list[Track], list[Axis]]:
-        tracks = follow(slab, starts, covariance, slice_mm, clip_hu, least_hu)
-        rough = [visible_end(track, furthest).w_mm for track in tracks]
-        return straightened(slab, tracks, rough, entry_w, covariance, slice_mm, clip_hu, least_hu)
-
-    tracks, axes = _distinct(*lines(starts), slice_mm)
-    if len(tracks) < len(group):
-        pairs, replaced = twin_starts(slab, tracks, covariance, clip_hu, len(group) - len(tracks))
-        if replaced:
-            kept = [_start_of(track) for n, track in enumerate(tracks) if n not in replaced]
-            parted, parted_axes = lines(np.array([*kept, *pairs]))
-            # two needles can't stand inside each other: such a pair was one needle after all
-            twins = parted[len(kept) :]
-            real = [_apart(one, other) for one, other in zip(twins[::2], twins[1::2], strict=True)]
-            if all(real):
-                tracks, axes = _distinct(parted, parted_axes, slice_mm)
-            elif any(real):
-                single = [_start_of(tracks[n]) for n, two in zip(replaced, real, strict=True) if not two]
-                pairs = pairs.reshape(-1, 2, 5)[np.array(real)].reshape(-1, 5)
-                tracks, axes = _distinct(*lines(np.array([*kept, *single, *pairs])), slice_mm)
-    ends = [visible_end(track, furthest) for track in tracks]
-    planned_entry = np.array([n.entry_mm + n.direction * (entry_w - n.entry_mm @ direction) for n in group])
+    planned_entry = np.array(
+        [
+            n.entry_mm + n.direction * ((entry_w - n.entry_mm @ direction) / (n.direction @ direction))
+            for n in group
+        ]
+    )
     planned_tip = np.array([needle.tip_mm for needle in group])
+    comb = fitted_comb(
+        ct, _corners(group, direction), direction, planned_entry, planned_tip, clip_hu, furthest
+    )
+    if not len(comb):
+        return []
+    slab, axes, shafts = comb.slab, comb.axes, comb.shafts(least_hu)
+    width_mm = comb.blur.in_plane_mm
+    ends = [visible_end(shaft, furthest) for shaft in shafts]
     entries = np.array([axis.point(slab, entry_w) for axis in axes])
     places = np.array([axis.point(slab, end.w_mm) for axis, end in zip(axes, ends, strict=True)])
     partner = assign(planned_entry, planned_tip, entries, places, direction)
 
-    def looked_at(names: list[int | None]) -> tuple[list[Track], list[Tip], list[float]]:
+    def looked_at(names: list[int | None]) -> tuple[list[Shaft], list[Tip], list[float]]:
         """Shafts up to their ends, the ends, and what the choice of the end adds to sigma."""
         reach = [
             _believed_end(end, None if n is None else float(planned_tip[n] @ direction))
             for end, n in zip(ends, names, strict=True)
         ]
-        seen = [track.up_to(w) for track, (w, _) in zip(tracks, reach, strict=True)]
+        seen = [shaft.up_to(w) for shaft, (w, _) in zip(shafts, reach, strict=True)]
         tips = []
         for k, (axis, (w, _)) in enumerate(zip(axes, reach, strict=True)):
-            others = [other for m, other in enumerate(seen) if m != k]
 
-            def beside(points: Floats, others: list[Track] = others) -> Floats:
-                return spots_hu(others, slab.frame, covariance, points)
+            def beside(points: Floats, k: int = k) -> Floats:
+                return comb.others_hu(k, points)
 
             start, towards = axis.point(slab, w), axis.towards(slab, w)
             tips.append(fit_tip(ct, start, towards, beside, width_mm, clip_hu, axis.sigma_mm(w)))
@@ -241,25 +223,25 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     usual = [end.usual_hu for end, n in zip(ends, partner, strict=True) if n is not None]
     least_usual = UNPLANNED_SHARE * (float(np.median(usual)) if usual else expected_contrast_hu(slice_mm))
     needles = []
-    for k, (track, axis, tip, n) in enumerate(zip(seen, axes, tips, partner, strict=True)):
-        steel_mm = float(np.count_nonzero(track.peak_hu > least_hu)) * float(slab.ws[1] - slab.ws[0])
+    for k, (shaft, axis, tip, n) in enumerate(zip(seen, axes, tips, partner, strict=True)):
+        steel_mm = float(np.count_nonzero(shaft.peak_hu > least_hu)) * float(slab.ws[1] - slab.ws[0])
         if n is None and (ends[k].usual_hu < least_usual or steel_mm < UNPLANNED_LENGTH_MM):
             continue
         if not tip.good and not ends[k].sharp:
             continue  # neither a drop nor the image of an end: where it ends was not seen
         parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, chosen_mm[k]]
         if n is not None:
-            parts_mm.append(_unresolved_mm(group[n], group, slice_mm))
-        inside = track.ws >= entry_w
+            pass
+        inside = shaft.ws >= entry_w
         needles.append(
             FoundNeedle(
                 None if n is None else group[n].name,
                 tip.point_mm,
-                axis.towards(slab, track.ws[-1]),
+                axis.towards(slab, shaft.ws[-1]),
                 entries[k],
                 float(np.linalg.norm(parts_mm)),
                 tip.shaft_hu,
-                float(np.mean(track.peak_hu[inside] > least_hu)) if inside.any() else 1.0,
+                float(np.mean(shaft.peak_hu[inside] > least_hu)) if inside.any() else 1.0,
             )
         )
     return [n for n in needles if n.name is not None or _is_certain(n, needles)]
@@ -296,36 +278,3 @@ def _corners(group: list[ExpectedNeedle], direction: Floats) -> Floats:
     )
     sides = np.linalg.svd(np.eye(3) - np.outer(direction, direction))[0][:, :2].T
     return np.concatenate([ends + SIDE_MM * (a * sides[0] + b * sides[1]) for a in (-1, 1) for b in (-1, 1)])
-
-
-def _apart(one: Track, other: Track) -> bool:
-    """Whether two shafts leave room for two needles where both are seen."""
-    seen = (one.peak_hu[-len(other.ws) :] > 0.0) & (other.peak_hu[-len(one.ws) :] > 0.0)
-    if not seen.any():
-        return False
-    return bool(
-        np.median(np.linalg.norm(one.uv[-len(seen) :][seen] - other.uv[-len(seen) :][seen], axis=1))
-        >= THICK_MM
-    )
-
-
-def _start_of(track: Track) -> Floats:
-    slope = np.polyfit(track.ws[:10], track.uv[:10], 1)[0]
-    return np.array([track.ws[0], *track.uv[0], *slope])
-
-
-def _distinct(
-    tracks: Sequence[Track], axes: Sequence[Axis], slice_mm: float
-) -> tuple[list[Track], list[Axis]]:
-    """Without those that only follow another one from where they began (the longer is kept)."""
-    kept: list[int] = []
-    for n in sorted(range(len(tracks)), key=lambda n: float(tracks[n].ws[0])):
-        track = tracks[n]
-        half = track.ws >= np.median(track.ws)
-        for other in (tracks[m] for m in kept):
-            place = np.column_stack([np.interp(track.ws[half], other.ws, other.uv[:, i]) for i in (0, 1)])
-            if np.median(np.linalg.norm(track.uv[half] - place, axis=1)) < max(0.9, 0.6 * slice_mm):
-                break
-        else:
-            kept.append(n)
-    return [tracks[n] for n in kept], [axes[n] for n in kept]

@@ -178,7 +178,7 @@ def analyse_rescan(
     low, high = registration_box_mm(plan)
     registration = register(scan, reference, box_low_mm=low, box_high_mm=high, start=start)
     if kind == "seeds":
-        return _seeds(scan, registration, expected_seeds_mm or _planned_seeds(plan))
+        return _seeds(scan, registration, expected_seeds_mm or _planned_seeds(plan), reference)
     return _needles(scan, registration, plan, expected_tips_mm or _planned_tips(plan))
 
 
@@ -261,7 +261,10 @@ def _needles(
 
 
 def _seeds(
-    scan: CtVolume, registration: Registration, expected: Mapping[int, tuple[Floats, Floats]]
+    scan: CtVolume,
+    registration: Registration,
+    expected: Mapping[int, tuple[Floats, Floats]],
+    reference: CtVolume,
 ) -> RescanFindings:
     numbers = list(expected)
     if not registration.succeeded:
@@ -271,7 +274,11 @@ def _seeds(
     centres = np.array([expected[n][0] for n in numbers]).reshape(-1, 3)
     directions = np.array([expected[n][1] for n in numbers]).reshape(-1, 3)
     found = find_seeds(
-        scan, centres_mm=scan_from_plan.apply(centres), directions=scan_from_plan.turn(directions)
+        scan,
+        centres_mm=scan_from_plan.apply(centres),
+        directions=scan_from_plan.turn(directions),
+        before=reference,
+        before_from_scan=plan_from_scan,
     )
     own = 0.3 + 0.1 * scan.grid.spacing_mm[2]
     seeds = tuple(

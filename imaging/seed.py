@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.optimize import linear_sum_assignment
 
 from imaging.sample import clip_level_hu, sample_hu
-from planning.frame import Floats, unit
+from imaging.straight_metal import guess_needles
+from planning.frame import Floats, RigidTransform, unit
 from planning.volume import CtVolume, Grid
 
 ROD_MM = 3.0  # silver rod of a 6711-type seed (TG-43U1)
@@ -28,6 +29,12 @@ HALVES_MM, HALVES_ALONG_MM = (
     3.4,
     1.5,
 )  # two parallel rods this near are one broad spot (3.0 mm was the widest seen)
+WAS_SHARE, LEAST_METAL_HU = (
+    0.6,
+    1200.0,
+)  # of its brightness now, and at least: metal that was there before (assumed)
+LEAST_PIECES = 3  # unplanned rods, before a standing needle is looked for
+BESIDE_SHAFT_MM = 2.5
 PEAK_SHARE = 0.45  # of the usual height of a seed: what counts as bright
 SOFT_HU = 350.0  # seeds lie in soft tissue: half of what is around them is below this
 # Peak of a seed above tissue by slice thickness (CLINIC.md; 12 bits clip the first)
@@ -58,6 +65,8 @@ def find_seeds(
     centres_mm: ArrayLike | None = None,
     directions: ArrayLike | None = None,
     around_mm: float = 20.0,
+    before: CtVolume | None = None,
+    before_from_scan: RigidTransform | None = None,
 ) -> tuple[FoundSeed, ...]:
     """Find the seeds of a CT.
 
@@ -65,6 +74,9 @@ def find_seeds(
         ct: the scan, slices preferably <= 1.25 mm.
         centres_mm, directions: ``(n, 3)`` planned seeds in the scan's frame, or None to search the whole scan.
         around_mm: with a plan, how far from the box of the planned seeds to look.
+        before: a CT of the patient without seeds, such as the planning CT: what is as bright in it (a filling) is no
+            seed, unless one is planned there.
+        before_from_scan: takes points of the scan to it.
     """
     planned = None if centres_mm is None else np.asarray(centres_mm, dtype=float).reshape(-1, 3)
     hints = None if directions is None else unit(np.asarray(directions, dtype=float).reshape(-1, 3))
@@ -100,10 +112,44 @@ def find_seeds(
     rods = rods.seed_like(ct, typical)
     partner = match_seeds(rods.places, planned)
     rods, partner = _halves_joined(rods, partner)
+    strange = np.array([number is None for number in partner], dtype=bool)
+    if before is not None and before_from_scan is not None and strange.any():
+        strange &= _was_there(ct, before, before_from_scan, rods.places)
+    else:
+        strange[:] = False
+    strange |= _in_a_shaft(ct, rods, partner)
+    rods = _Rods(rods.places[~strange], rods.directions[~strange], rods.heights[~strange])
+    partner = [number for number, gone in zip(partner, strange, strict=True) if not gone]
     return tuple(
         FoundSeed(rods.places[k], rods.directions[k], float(rods.heights[k]), partner[k])
         for k in range(len(rods.places))
     )
+
+
+def _was_there(
+    ct: CtVolume, before: CtVolume, before_from_scan: RigidTransform, places: Floats
+) -> NDArray[np.bool_]:
+    """Which places were nearly as bright before, within what registration and slices leave open."""
+    around = places[:, None] + np.concatenate([np.zeros((1, 3)), 0.6 * _SPHERE, 1.4 * _SPHERE])
+    now = sample_hu(ct, around).max(axis=1)
+    then = (
+        sample_hu(before, before_from_scan.apply(around.reshape(-1, 3))).reshape(len(places), -1).max(axis=1)
+    )
+    return np.asarray((then > WAS_SHARE * now) & (then > LEAST_METAL_HU))
+
+
+def _in_a_shaft(ct: CtVolume, rods: _Rods, partner: list[int | None]) -> NDArray[np.bool_]:
+    """Which unplanned rods are pieces of a needle that still stands: several on one line out through the skin."""
+    strange = np.array([number is None for number in partner], dtype=bool)
+    out = np.zeros(len(partner), dtype=bool)
+    if np.count_nonzero(strange) < LEAST_PIECES:
+        return out
+    for needle in guess_needles(ct):
+        offset = rods.places - needle.tip_mm
+        along = offset @ needle.direction
+        beside = np.linalg.norm(offset - along[:, None] * needle.direction, axis=1)
+        out |= strange & (beside < BESIDE_SHAFT_MM) & (along < 1.0)
+    return out
 
 
 def _halves_joined(rods: _Rods, partner: list[int | None]) -> tuple[_Rods, list[int | None]]:

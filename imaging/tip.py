@@ -17,7 +17,6 @@ from numba import njit
 from scipy.optimize import least_squares
 
 from imaging.sample import across
-from imaging.track import Track, slice_sigma_mm
 from planning.frame import Floats
 from planning.volume import CtVolume
 
@@ -25,8 +24,6 @@ KNOT_MM = 3.0
 MOST_LOG_HU = 9.6  # 15 kHU: more than a shaft across the slices has (CLINIC.md)
 BEHIND_MM, AHEAD_MM = 9.0, 5.0
 _PARAMETER_SCALE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 100.0, 100.0] + [0.3] * 4)
-MOST_GAP_MM = 45.0
-STRONG_SHARE = 0.45  # of a shaft's usual height: what bone and haze do not reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,49 +45,9 @@ class Tip:
     good: bool
 
 
-@dataclass(frozen=True)
-class End:
-    """Where a followed shaft ends, as ``w`` in mm.
-
-    Attributes:
-        w_mm: its deepest bright place.
-        sharp: whether it drops there as a tip does; a shaft that fades may go on unseen.
-        dim_mm: how far something dim goes on in its line: starved shaft, or the haze between needles.
-        usual_hu: its usual height.
-    """
-
-    w_mm: float
-    sharp: bool
-    dim_mm: float
-    usual_hu: float
-
-
-def visible_end(track: Track, furthest_mm: float) -> End:
-    """Find the deepest place at which a followed shaft is still seen, bridging gaps in which it is starved.
-
-    A shaft that comes back after a gap comes back bright: what is short or dim is bone, an edge, or the haze between
-    starved needles. Nothing beyond ``furthest_mm`` is believed.
-    """
-    step = float(track.ws[1] - track.ws[0])
-    height = np.where(track.ws <= furthest_mm, track.peak_hu, 0.0)
-    bright = np.sort(height[height > 0.0])
-    if not len(bright):
-        return End(float(track.ws[0]), False, float(track.ws[0]), 0.0)
-    usual = float(np.median(bright[len(bright) // 3 :]))
-    strong = height > STRONG_SHARE * usual
-    last, run = int(np.argmax(strong)), 0
-    for k, seen in enumerate(strong):
-        run = run + 1 if seen else 0
-        gap = (k - run - last) * step
-        if run and gap < MOST_GAP_MM and (gap < 1.0 or (run - 1) * step > 1.5 + 0.1 * gap):
-            last = k
-    after = height[min(last + 2, len(height) - 1)]
-    sharp = bool(after < 0.35 * height[max(last - 2, 0) : last + 1].max())
-    dim = height > np.maximum(0.05 * usual, 0.5 * track.ground_hu)
-    tail = last
-    while tail + 1 < len(dim) and dim[tail + 1]:
-        tail += 1
-    return End(float(track.ws[last]), sharp, float(track.ws[tail]), usual)
+def slice_sigma_mm(slice_mm: float) -> float:
+    """Blur across the slices (1 sigma): the slice's box, a little reconstruction, the needle's own radius."""
+    return float(np.sqrt(0.2 + slice_mm**2 / 12.0))
 
 
 def fit_tip(

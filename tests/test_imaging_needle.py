@@ -14,7 +14,7 @@ from synthetic_ct import (
 )
 
 from imaging.deviation import Verdict, deviation
-from imaging.needle import ExpectedNeedle, NeedleFindings, _unresolved_mm, find_needles, thickness_sigma_mm
+from imaging.needle import ExpectedNeedle, NeedleFindings, find_needles, thickness_sigma_mm
 from planning.frame import Floats, angle_between_deg, unit
 from planning.volume import CtVolume, Grid
 
@@ -202,28 +202,6 @@ def test_above_two_and_a_half_millimetres_cannot_tell_is_the_usual_verdict(slice
 
     assert cannot_tell(thickness_sigma_mm(slice_mm)) > 0.75
     assert cannot_tell(thickness_sigma_mm(1.25)) < 0.2
-
-
-@pytest.mark.parametrize(
-    ("direction", "pitch_mm", "slice_mm", "told_apart"),
-    [
-        ((1.0, 0.0, 0.0), 5.0, 1.25, True),
-        ((1.0, 0.0, 0.0), 5.0, 2.5, False),
-        ((1.0, 0.0, 0.0), 10.0, 2.5, True),
-        ((1.0, 0.0, 0.0), 10.0, 5.0, False),
-        ((0.0, 0.0, 1.0), 5.0, 5.0, True),  # each slice shows a dot for each
-    ],
-)
-def test_lying_neighbours_need_thin_slices_to_be_told_apart(
-    direction: tuple[float, ...], pitch_mm: float, slice_mm: float, told_apart: bool
-) -> None:
-    towards = np.array(direction)
-    one, other = (
-        ExpectedNeedle(name, np.array([0.0, y, 0.0]), towards, np.array([0.0, y, 0.0]) - 60.0 * towards)
-        for name, y in (("a", 0.0), ("b", pitch_mm))
-    )
-    assert _unresolved_mm(one, [one, other], slice_mm) == (0.0 if told_apart else pitch_mm)
-    assert _unresolved_mm(one, [one], slice_mm) == 0.0
 
 
 @pytest.mark.parametrize("absent", range(6))
