@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_dicom import make_case
+from test_planning_rt_objects import departure_of_the_written_dose
 
 from console.cli import main
 from planning.plan import Plan
@@ -30,6 +31,9 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
     assert {"plan.json", "rtplan.dcm", "rtdose.dcm", "rtstruct.dcm", "overview.png"} <= {
         entry.name for entry in out.iterdir()
     }
+    departure = departure_of_the_written_dose(out, every=23)
+    assert len(departure) > 1000
+    assert abs(departure).max() < 0.01
     # The stand-alone template's tests say when one can be made; here that it is there, or why it isn't.
     assert (out / "template.stl").exists() != ("template: " in said)
     plan = Plan.load(out / "plan.json")

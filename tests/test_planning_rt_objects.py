@@ -173,33 +173,35 @@ def independent_dose_gy(body: pydicom.Dataset, points: np.ndarray) -> np.ndarray
         f_value = np.array(
             [np.interp(q, grids[1], row) for q, row in zip(radius, np.transpose(columns), strict=True)]
         )
-        g_value = np.exp(np.interp(r, g["r_cm"], np.log(g["value"])))
+        radii, log_g = np.array(g["r_cm"]), np.log(g["value"])
+        beyond = np.maximum(r - radii[-1], 0.0) * (log_g[-1] - log_g[-2]) / (radii[-1] - radii[-2])
+        g_value = np.exp(np.interp(r, radii, log_g) + beyond)
         rate = line(along, away) / line(np.zeros(1), np.ones(1)) * g_value * f_value
         total += float(source.ReferenceAirKermaRate) * 0.965 * rate * hours / 100
     return total
 
 
-def test_an_independent_tg43_on_the_written_plan_meets_the_written_dose(written: Path) -> None:
-    plan, dose = (pydicom.dcmread(written / f"{name}.dcm") for name in ("rtplan", "rtdose"))
+def departure_of_the_written_dose(folder: Path, every: int = 1) -> np.ndarray:
+    """Written RT Dose / the independent dose of the written RT Plan - 1, at every n-th voxel > 2.5 mm from any seed."""
+    plan, dose = (pydicom.dcmread(folder / f"{name}.dcm") for name in ("rtplan", "rtdose"))
+    assert (dose.DoseUnits, dose.DoseType, dose.DoseSummationType) == ("GY", "PHYSICAL", "PLAN")
     values = dose.pixel_array * float(dose.DoseGridScaling)
-    z, y, x = np.meshgrid(*(np.arange(n) for n in values.shape), indexing="ij")
+    z, y, x = np.unravel_index(np.arange(0, values.size, every), values.shape)
     row, column = (float(v) for v in dose.PixelSpacing)
     steps = np.stack([x * column, y * row, np.array(dose.GridFrameOffsetVector, float)[z]], axis=-1)
-    points = (np.array(dose.ImagePositionPatient, float) + steps).reshape(-1, 3)
-    seeds = np.array(
-        [
-            channel.BrachyControlPointSequence[0].ControlPoint3DPosition
-            for channel in plan.ApplicationSetupSequence[0].ChannelSequence
-        ],
-        dtype=float,
-    )
+    points = np.array(dose.ImagePositionPatient, float) + steps
+    channels = plan.ApplicationSetupSequence[0].ChannelSequence
+    seeds = np.array([c.BrachyControlPointSequence[0].ControlPoint3DPosition for c in channels], dtype=float)
     nearest = np.linalg.norm(points[:, None] - seeds, axis=2).min(axis=1)
-    # beyond 10 cm the test's own g_L stops; the grid ends 2 cm from the seeds, so nothing is that far
     outside = nearest > 2.5
-    assert (dose.DoseUnits, dose.DoseType, dose.DoseSummationType) == ("GY", "PHYSICAL", "PLAN")
-    expected = independent_dose_gy(plan, points[outside])
-    assert values.ravel()[outside] == pytest.approx(expected, rel=0.01)
-    assert np.median(np.abs(values.ravel()[outside] / expected - 1.0)) < 2e-4
+    return values[z, y, x][outside] / independent_dose_gy(plan, points[outside]) - 1.0
+
+
+def test_an_independent_tg43_on_the_written_plan_meets_the_written_dose(written: Path) -> None:
+    departure = departure_of_the_written_dose(written)
+    assert len(departure) > 10_000
+    assert np.max(np.abs(departure)) < 0.01
+    assert np.median(np.abs(departure)) < 2e-4
 
 
 def test_contours_enclose_the_mask(written: Path) -> None:

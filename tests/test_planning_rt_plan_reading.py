@@ -53,10 +53,18 @@ def one_setup_per_seed_and_an_empty_one(body: Dataset) -> None:
 
 
 def as_a_clinical_system_wrote_it(body: Dataset) -> None:
-    """CLINIC.md: INTERSTITIAL and LDR, four control points, the last two 1 mm further without weight."""
+    """CLINIC.md: technique INTERSTITIAL, type LDR; a setup for each seed and an empty last one; four control points,
+    two at the seed, weight 0 and 100, two more 1 mm further without any, which is how the direction is told; a second
+    source that is a spacer, rate 0; no orientation, no applicator's name, no frame of reference."""
     body.BrachyTreatmentTechnique = "INTERSTITIAL"
+    with_spacers(body)
     one_setup_per_seed_and_an_empty_one(body)
+    seed, spacer = body.SourceSequence
+    seed.ActiveSourceLength = spacer.ActiveSourceLength = 3.4
     for channel in channels(body):
+        channel.ChannelTotalTime = 7404142
+        for name in ("SourceApplicatorNumber", "SourceApplicatorID", "SourceApplicatorName"):
+            del channel[name]
         first, second = channel.BrachyControlPointSequence
         further = np.array(first.ControlPoint3DPosition, float) + np.array(
             first.ControlPointOrientation, float
@@ -69,6 +77,7 @@ def as_a_clinical_system_wrote_it(body: Dataset) -> None:
             more.append(point)
         channel.BrachyControlPointSequence = Sequence([first, second, *more])
     without_orientation(body)
+    del body.FrameOfReferenceUID
 
 
 def with_spacers(body: Dataset) -> None:
