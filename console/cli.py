@@ -24,6 +24,7 @@ from console.campaign_command import campaign_command
 from console.console_command import console, console_arguments, console_user
 from console.detect_command import detect
 from console.devices_command import devices
+from console.edit_command import edit
 from console.endings import InternalFaultError, Interrupted
 from console.evaluate_command import evaluate
 from console.export_command import export
@@ -228,6 +229,7 @@ seedguide.add_command(scans)
 seedguide.add_command(detect)
 seedguide.add_command(plan)
 seedguide.add_command(evaluate)
+seedguide.add_command(edit)
 seedguide.add_command(template)
 seedguide.add_command(simulate)
 seedguide.add_command(devices)
