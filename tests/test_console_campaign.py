@@ -121,6 +121,16 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert not out.exists()
 
 
+def test_oblique_needles_are_played_by_their_dose_alone(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace(Plan.load(planned / "plan.json"), needle_set="oblique").save(tmp_path / "plan.json")
+    asked = ["campaign", str(tmp_path / "plan.json"), "--case", str(planned.parent / "case")]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 2
+    assert "oblique" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_subject_that_is_nowhere_and_a_case_of_somebody_else(
     planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

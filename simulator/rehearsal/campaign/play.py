@@ -69,8 +69,12 @@ def prepare(
         case: folder with the planning CT and structures that ``plan`` was made on.
 
     Raises:
-        AskedWrongly: the case can't be read, or is another patient's.
+        AskedWrongly: the case can't be read, or is another patient's; whole procedures with oblique needles.
     """
+    if kind == "procedure" and plan.is_oblique:
+        raise AskedWrongly(
+            "the plan's needles are oblique, and the procedure knows parallel ones; play its dose with --dose-only."
+        )
     read = read_case(case)
     if read.ct.series_uid != plan.series_uid:
         raise AskedWrongly(f"{case}: its CT is not the one that the plan was made on (other series).")
