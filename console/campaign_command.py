@@ -175,6 +175,10 @@ def _play(
         except campaign.CampaignStoppedError as problem:
             print(f"seedguide: stopped: {problem}", file=sys.stderr)
             return STOPPED
+        except AskedWrongly:  # before the first run: nothing was begun
+            if not is_resumed:
+                (out / campaign.ASKED_FILE).unlink()
+            raise
         told.step("writing")
         files = {campaign.RUNS_FILE: campaign.columns_of(asked)}
         if kind == "procedure":

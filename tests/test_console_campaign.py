@@ -157,6 +157,20 @@ def test_stopped_is_told_kept_and_has_its_status(
     assert (out / "campaign.json").exists()
 
 
+def test_a_scheduler_that_is_not_there_leaves_nothing(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra [cluster]")
+    monkeypatch.setattr("simulator.rehearsal.campaign.cluster.WAIT_S", 0.3)
+    out = tmp_path / "out"
+    asked = ["campaign", str(planned), "--out", str(out), "--dose-only", "--scheduler", "tcp://127.0.0.1:9"]
+    assert main(asked) == 2
+    told = capsys.readouterr().err
+    assert "no Dask scheduler answers there" in told
+    assert told.count("\n") == 1
+    assert not out.exists()
+
+
 def test_figures_are_said_with_the_digits_that_matter() -> None:
     assert [number(v) for v in (127.619, 5.8647, 0.04, 1909.0, -0.5, float("inf"))] == [
         "127.6",

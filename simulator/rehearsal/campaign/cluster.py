@@ -6,10 +6,10 @@ once. What plays is not scattered but made by a task of its own, so that it is m
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError
 from typing import Any
 
 from planning.refusal import AskedWrongly
@@ -38,13 +38,18 @@ def play_on_cluster(
         CampaignStoppedError: no worker, workers that die again and again, or a scheduler that goes away.
     """
     try:
-        from distributed import Client, as_completed
+        from distributed import Client, wait
+        from distributed.client import FutureCancelledError, FuturesCancelledError
         from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
     except ImportError as problem:
         raise AskedWrongly(
             "--scheduler needs dask.distributed: pip install 'seedguide[cluster]'."
         ) from problem
+    for talker in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(talker).setLevel(
+            logging.CRITICAL
+        )  # what concerns a person is said in one sentence below
     try:
         client = Client(address, timeout=WAIT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as problem:
@@ -60,28 +65,26 @@ def play_on_cluster(
         packed = zlib.compress(pickle.dumps(player), 1)
         there = client.submit(unpacked, packed, pure=False, retries=RETRIES)
         waiting = iter(list(chunks))
-        numbers: dict[Any, int] = {}
-        coming = as_completed(loop=client.loop)
-
-        def give_more() -> None:
+        under_way: dict[Any, int] = {}
+        while True:
             cores = max(1, sum(client.nthreads().values()))
-            while len(numbers) < AHEAD * cores and (following := next(waiting, None)) is not None:
+            while len(under_way) < AHEAD * cores and (following := next(waiting, None)) is not None:
                 future = client.submit(play_chunk, there, following[1], pure=False, retries=RETRIES)
-                numbers[future] = following[0]
-                coming.add(future)
-
-        give_more()
-        for future in coming:
-            rows = future.result()
-            yield numbers.pop(future), rows
-            give_more()
+                under_way[future] = following[0]
+            if not under_way:
+                return
+            # not as_completed: that one waits for ever for a scheduler that has gone away
+            with client.as_current():
+                done = wait(list(under_way), return_when="FIRST_COMPLETED").done
+            for future in done:
+                yield under_way.pop(future), future.result()
     except KilledWorker as problem:
         raise CampaignStoppedError(
             f"workers of {address} die again and again ({problem}); what was played is kept, --resume goes on."
         ) from problem
-    except (CommClosedError, CancelledError, OSError, TimeoutError) as problem:
+    except (CommClosedError, FutureCancelledError, FuturesCancelledError, OSError, TimeoutError) as problem:
         raise CampaignStoppedError(
-            f"the scheduler at {address} has gone away ({problem}); what was played is kept, --resume goes on."
+            f"the scheduler at {address} has gone away; what was played is kept, --resume goes on."
         ) from problem
     finally:
         client.close(timeout=5)
