@@ -366,6 +366,11 @@ def test_on_a_tablet_nothing_lies_on_anything_and_fingers_find_everything(story:
         return bad;
     """
     assert story.page.execute_script(script) == []
+    resized(story.page, *reversed(TABLET))
+    shot(story.page, "tablet-on-end")
+    below = "return ['next', 'picture'].map((i) => document.getElementById(i).getBoundingClientRect().top)"
+    next_action, picture = story.page.execute_script(below)
+    assert next_action < picture < TABLET[0], "on end the next action stands first"
     resized(story.page, 1920, 1080)
 
 

@@ -4,7 +4,7 @@ import { get } from './request.js';
 
 const LIGHTING = { ambient: 0.65, diffuse: 0.7, specular: 0.1 };
 const LAYOUT = {
-  paper_bgcolor: '#000', font: { color: '#fff' }, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false,
+  paper_bgcolor: '#1c2430', font: { color: '#fff' }, margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false,
   scene: { aspectmode: 'data', xaxis: { visible: false }, yaxis: { visible: false }, zaxis: { visible: false },
     camera: { eye: { x: -1.2, y: -1.6, z: 0.7 } } },
   uirevision: 'kept',
@@ -34,10 +34,11 @@ export class Space {
     if (this.element.hidden) return;
     const Plotly = await plotly();
     this.meshes ??= await Promise.all(
-      [['Body', '#e8cbb5', 0.22], ['CTV', '#ff9b3d', 0.3], ['GTV', '#ff4d4d', 0.5]].map(async ([name, color, opacity]) =>
+      [['Body', '#f0d6c2', 0.28], ['CTV', '#ff9b3d', 0.3], ['GTV', '#ff4d4d', 0.5]].map(async ([name, color, opacity]) =>
         mesh(await get(`/api/meshes/${name}`), color, opacity)),
     );
-    const lines = [plate(this.picture.summary.template_mm)];
+    const corners = this.picture.summary.template_mm;
+    const lines = [plate(corners), line([...corners, corners[0]], '#dbe9ff', 5, 'solid', 'template')];
     for (const needle of this.picture.needles) {
       const isChosen = needle.name === this.picture.chosen;
       lines.push(line([needle.planned.entry_mm, needle.planned.tip_mm], '#f5b301', isChosen ? 8 : 3, 'dash', needle.name));
@@ -64,7 +65,7 @@ function mesh(found, color, opacity) {
 /** The template, through which the needles go. */
 function plate(corners) {
   const part = (a) => corners.map((p) => p[a]);
-  return { type: 'mesh3d', color: '#9fc7ff', opacity: 0.35, name: 'template', hoverinfo: 'name', lighting: LIGHTING,
+  return { type: 'mesh3d', color: '#9fc7ff', opacity: 0.5, name: 'template', hoverinfo: 'name', lighting: LIGHTING,
     x: part(0), y: part(1), z: part(2), i: [0, 0], j: [1, 2], k: [2, 3] };
 }
 
