@@ -106,7 +106,7 @@ def _train(training: ModuleType, path: Path, out: Path, chosen: dict[str, Any]) 
         screen.print(scenario.briefing.strip() if is_told else "What it is about is told at the end.")
         ready = training.prepare(scenario, where, view)
         played = _play(training, ready, folder.path, script, trainee, screen, view, chosen, stack)
-        told = _debriefed(ready, folder.path, played, record, trainee)
+        told = debriefed(ready, folder.path, played, record, trainee)
         page = write_debrief(told, folder.path)
     print_debrief(screen, told, page)
     return 0 if told.passed else 4
@@ -173,7 +173,7 @@ class _StateLines:
             self._screen.print(f"{minutes:6.1f} min  {self._state.replace('_', ' ').lower()}", style="dim")
 
 
-def _debriefed(ready: Any, out: Path, played: Any, record: Any, trainee: str) -> Debriefed:
+def debriefed(ready: Any, out: Path, played: Any, record: Any, trainee: str) -> Debriefed:
     import numpy as np
 
     from console.training.debrief import Debriefed

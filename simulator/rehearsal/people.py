@@ -71,8 +71,9 @@ class SimulatedScanner:
         self.analyst = ScanAnalyst(heavy, timed)
 
     def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
-        name = f"{command.scan:02d}-{command.kind}"
-        folder = self._options.out / "scans" / name
+        name, again = f"{command.scan:02d}-{command.kind}", 0
+        while (folder := self._options.out / "scans" / (f"{name}-{again + 1}" if again else name)).exists():
+            again += 1  # asked for once more after a hold; the one before stays
         folder.parent.mkdir(exist_ok=True)
         low, high = self._range_mm
         request = {
@@ -82,7 +83,7 @@ class SimulatedScanner:
             "slice_mm": self._options.slice_mm,
             "z_low_mm": low,
             "z_high_mm": high,
-            "when": (self._start + timedelta(minutes=3 * command.scan)).isoformat(timespec="seconds"),
+            "when": (self._start + timedelta(minutes=3 * command.scan + again)).isoformat(timespec="seconds"),
             "seed": self._options.seed,
             "mode": self._options.scanner,
             **self._how,
@@ -92,4 +93,4 @@ class SimulatedScanner:
             answer = self._hands(request)
         if not answer.get("done"):
             return ScanUnusable(command.number, _why(answer)), took_ns
-        return self.analyst.analyse(command, folder, f"scans/{name}", procedure), took_ns
+        return self.analyst.analyse(command, folder, f"scans/{folder.name}", procedure), took_ns
