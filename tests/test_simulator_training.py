@@ -102,15 +102,9 @@ def played(tmp_path_factory: pytest.TempPathFactory, phantom_plan: PlannedCase) 
     )
     out = folder / "out"
     out.mkdir()
-    trainee = Watching(
-        Script(
-            1,
-            "made",
-            needles=NeedleRules(cannot_tell="accept"),
-            held=tuple(HeldRule(**rule) for rule in held),
-        ),
-        folder=out,
-    )
+    rules = NeedleRules(cannot_tell="accept")
+    script = Script(1, "made", needles=rules, held=tuple(HeldRule(**rule) for rule in held))
+    trainee = Watching(script, folder=out)
     ready = prepare(wanted, folder / "scenario.toml", lambda _news: None)
     return Played(ready, train(ready, out, trainee, lambda _news: None), trainee, out)
 

@@ -67,7 +67,10 @@ class AnswerRule:
 
 @dataclass(frozen=True)
 class HeldRule:
-    """Where ``reason`` (an expression) is found in why it is held: decisions, then on; at most ``times``."""
+    """Where ``reason`` (an expression) is found in why it is held, or in what the assistants say: decisions, then on.
+
+    At most ``times`` in a run.
+    """
 
     reason: str
     decide: tuple[str, ...] = ()
@@ -145,7 +148,8 @@ class ScriptedTrainee:
     def held(self, run: HeldRun) -> tuple[bool | OperatorDecided, int]:
         took_ns = round(self.script.takes_s.hold * 1e9)
         for place, rule in enumerate(self.script.held):
-            if not re.search(rule.reason, run.snapshot.message) or self._held[place] >= rule.times:
+            why = f"{run.snapshot.message}; {run.told}"
+            if not re.search(rule.reason, why) or self._held[place] >= rule.times:
                 continue
             self._held[place] += 1
             for line in rule.decide:
