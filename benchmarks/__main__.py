@@ -63,11 +63,13 @@ def run(section: Section) -> tuple[int, str]:
     """The exit status and the section's text."""
     load = os.getloadavg()[0]
     command = [sys.executable, "-m", f"benchmarks.{section.module}", *section.arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )  # progress is shown
     words = " ".join(["python", "-m", f"benchmarks.{section.module}", *section.arguments])
     where = f"{os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f} at the beginning"
     if done.returncode:
-        print(done.stderr[-2000:], file=sys.stderr)
+        print(done.stdout[-4000:], file=sys.stderr)
     return done.returncode, f"`{words}` ({where})\n\n```\n{done.stdout.strip()}\n```"
 
 

@@ -23,6 +23,7 @@ from tests.made_plan import made_plan
 
 PLAN = made_plan(2, 1, 2)
 BASELINE_RUNS = 200
+PROGRESS_S = 10.0
 
 
 def played(arguments: tuple[int, float]) -> tuple[int, Controlled, float]:
@@ -54,7 +55,15 @@ def main() -> int:
         for name, jobs in (("undisturbed", undisturbed), ("by chance", [(n, chosen.rate) for n in numbers])):
             ends: Counter[str] = Counter()
             seconds = 0.0
-            for number, became, took_s in pool.imap_unordered(played, jobs, chunksize=8):
+            started_s = shown_s = time.perf_counter()
+            for done, (number, became, took_s) in enumerate(
+                pool.imap_unordered(played, jobs, chunksize=8), 1
+            ):
+                if time.perf_counter() - shown_s > PROGRESS_S:
+                    shown_s = time.perf_counter()
+                    left_s = (shown_s - started_s) / done * (len(jobs) - done)
+                    words = f"{name}: {done} of {len(jobs)} procedures, {left_s / 60:.1f} minutes to go"
+                    print(words, file=sys.stderr, flush=True)
                 ends.update([became.state])
                 ends.update(holds=became.holds, kills=became.kills, violations=bool(became.violations))
                 seconds += took_s

@@ -1,7 +1,7 @@
 """Procedures under faults: ``python -m benchmarks.fault_campaign [--runs N] [--kind KIND] [--first N]``.
 
 Plays N small procedures (control part without imaging: real procedure, interlocks, drivers, bytes and firmware in
-virtual time; two needles, four seeds; the journal in memory) under scripted and random faults, each kind in turn, and
+virtual time; the case of ``tests/compact_case.py``; the journal in memory) under scripted and random faults, each kind in turn, and
 prints what became of them and how many procedures a core plays in a second. The laws are those of
 ``tests/fault_room.py``: no uncounted seed, no seed outside tolerance, a fault ends in a safe state and in words, never
 a deadlock. Baseline: the kind ``nothing``. Exit status 1 when a law was violated; each violation is printed with
@@ -18,12 +18,12 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from tests.compact_case import PLAN
 from tests.fault_kinds import KINDS
 from tests.fault_room import play
-from tests.made_plan import made_plan
 
 NAMES = list(KINDS)
-PLAN = made_plan(2, 1, 2)
+PROGRESS_S = 10.0
 
 
 def played(number: int) -> tuple[int, str, str, bool, list[str], str, float]:
@@ -49,7 +49,8 @@ def main() -> int:
         numbers = range(first, first + chosen.runs * len(NAMES), len(NAMES))
     ends: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seconds: Counter[str] = Counter()
-    started_s = time.perf_counter()
+    started_s = shown_s = time.perf_counter()
+    done = 0
     with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
         for number, kind, state, happened, wrong, reason, took_s in pool.imap_unordered(
             played, numbers, chunksize=8
@@ -57,6 +58,12 @@ def main() -> int:
             ends[kind].update([state.lower() if not wrong else "violations", "runs"])
             ends[kind]["happened"] += happened
             seconds[kind] += took_s
+            done += 1
+            if time.perf_counter() - shown_s > PROGRESS_S:
+                shown_s = time.perf_counter()
+                left_s = (shown_s - started_s) / done * (len(numbers) - done)
+                words = f"{done} of {len(numbers)} procedures, {left_s / 60:.1f} minutes to go"
+                print(words, file=sys.stderr, flush=True)
             if wrong:
                 again = f"--first {number} --runs 1"
                 print(f"{kind} ({again}): {'; '.join(wrong)} [{reason}]", flush=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from controller.journal import read_journal, verify
 from controller.order import JOURNAL_FILE
 from tests.audit import audit
-from tests.kill_case import PLAN, compact_room
+from tests.compact_case import PLAN, compact_room
 from tests.killed_room import Killed, KilledRoom, Killing, amiss, play
 from tests.made_plan import made_plan
 

@@ -18,7 +18,7 @@ COMMANDS = (
     "DropSeed",
     "AskOperator",
 )
-SEEDS, NEEDLES, LAST_S = 4, 2, 480.0
+SEEDS, NEEDLES, LAST_S = 4, 2, 200.0
 """Of the campaign's plan: planned seeds and needles; an undisturbed procedure takes about so long."""
 Random = np.random.Generator
 

@@ -31,9 +31,11 @@ from simulator.faults_director import Director, on_bench
 from simulator.rehearsal.faulty import FaultyOperator, FaultyScanner, told_by_journal
 from simulator.rehearsal.plain_tissue import SKIN_Z_MM
 from simulator.rehearsal.virtual_transport import VirtualTransport
+from tests.compact_case import SETTINGS
 from tests.plain_room import Room
 
 TOLERANCE_MM = 2.0
+ANSWER_NS, SCAN_TAKES_S = 2_000_000_000, 10.0
 UNSURE_MM = 0.8
 """The plain scanner's noise is 0.15 mm (1 sigma) along each axis: five times that is the most it may hide."""
 COASTS_MM = 3.0
@@ -76,7 +78,9 @@ class FaultRoom(Room):
     """Devices on a bench with supplies and cables, people and scanner that can do wrong."""
 
     def __init__(self, plan: Plan, faults: list[Fault], *, seed: int) -> None:
-        super().__init__(plan, seed=seed, setup_mm=2.0, own_mm=0.8)
+        super().__init__(
+            plan, seed=seed, setup_mm=2.0, own_mm=3.0, settings=SETTINGS, scan_takes_s=SCAN_TAKES_S
+        )
         self.bench = Benchtop(seed, self.rig_mechanics, self.hands_on)
         self.director = Director(faults, on_bench(self.bench))
         self.seed = seed
@@ -122,7 +126,8 @@ class FaultRoom(Room):
                 why = f"the cartridge holds {there} seeds, not {command.returned}; count again"
                 return OperatorDeclined(command.number, self.name, why), 5_000_000_000
             return OperatorConfirmed(command.number, self.name), 5_000_000_000
-        return super().answer(command)
+        answer, took_ns = super().answer(command)
+        return answer, min(took_ns, ANSWER_NS)
 
 
 @dataclass

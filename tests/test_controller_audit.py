@@ -10,7 +10,7 @@ import pytest
 
 from controller.journal import Record, read_journal
 from tests.audit import audit
-from tests.kill_case import PLAN, compact_room
+from tests.compact_case import PLAN, compact_room
 from tests.killed_room import amiss, play
 
 

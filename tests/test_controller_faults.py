@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from simulator.faults import Fault
+from tests.compact_case import PLAN
 from tests.fault_kinds import KINDS
 from tests.fault_room import play
-from tests.made_plan import made_plan
-
-PLAN = made_plan(2, 1, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
