@@ -362,7 +362,13 @@ _APPLICATOR_MOTION: tuple[Interlock, ...] = (
 REQUIRED: dict[type[Command], tuple[Interlock, ...]] = {
     AskOperator: (),
     ConnectRig: (),
-    HomeRig: (rig_link_is_live, estop_is_clear, no_axis_moves, no_other_needle_is_gripped),
+    HomeRig: (
+        rig_link_is_live,
+        estop_is_clear,
+        no_axis_moves,
+        no_seed_delivery_has_begun,
+        no_other_needle_is_gripped,
+    ),
     MoveAcross: (*_RIG_MOTION, needle_is_not_abandoned, carriage_is_home, no_other_needle_is_gripped),
     CloseGrip: (
         *_RIG_MOTION,

@@ -114,8 +114,8 @@ class ApplicatorFirmware:
         """Do all that is due until ``now_ns``, each at its own time."""
         while not self._is_dead and (due_ns := self.next_wake()) is not None and due_ns <= now_ns:
             self._step(max(due_ns, self._now_ns))
-        if not self._is_dead:
-            self._step(max(now_ns, self._now_ns))
+        if not self._is_dead and self._now_ns < now_ns:
+            self._step(now_ns)
 
     def power_cut(self, now_ns: int | None = None) -> None:
         """The power goes: motors stop where they are, what was not sent is lost, this object is dead.

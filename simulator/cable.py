@@ -162,7 +162,8 @@ class Cable:
             if due_ns is None or due_ns > now_ns:
                 break
             self._step(max(due_ns, self._now_ns))
-        self._step(max(now_ns, self._now_ns))
+        if self._now_ns < now_ns:
+            self._step(now_ns)
 
     def cut(self) -> None:
         """Both directions."""
@@ -188,4 +189,4 @@ class Cable:
         data = self.device.take()
         if data:
             self.up.receive(data, self._now_ns)
-        self.up.wake(self._now_ns)
+            self.up.wake(self._now_ns)

@@ -91,8 +91,11 @@ class Director:
     # --- time ----------------------------------------------------------------------------------------------
 
     def next_wake(self) -> int | None:
-        due = [when for when, _, _ in self._due[:1]] + [when for when, _, _ in self._chance]
-        return min(due, default=None)
+        first = self._due[0][0] if self._due else None
+        if not self._chance:
+            return first
+        due = min(when for when, _, _ in self._chance)
+        return due if first is None else min(first, due)
 
     def wake(self, now_ns: int) -> None:
         for place, (when, fault, random) in enumerate(self._chance):

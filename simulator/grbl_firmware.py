@@ -107,8 +107,8 @@ class GrblFirmware:
         """Do all that is due until ``now_ns``, each at its own time."""
         while not self._is_dead and (due_ns := self.next_wake()) is not None and due_ns <= now_ns:
             self._step(max(due_ns, self._core.now_ns))
-        if not self._is_dead:
-            self._step(max(now_ns, self._core.now_ns))
+        if not self._is_dead and self._core.now_ns < now_ns:
+            self._step(now_ns)
 
     def power_cut(self, now_ns: int | None = None) -> None:
         """The power goes: motors and jaw let go, this object is dead."""

@@ -31,6 +31,7 @@ class _Reader:
         self.intended: dict[int, Record] = {}
         self.passed: list[int] = []
         self.left: int | None = None
+        self.in_doubt = 0
         self.homed = self.counting = False
         self.by_hand = False
 
@@ -98,8 +99,12 @@ class _Reader:
             self.left = int(asked.body["count"])
         if event == "ScanAnalysed":
             for found in body["findings"]["needles"]:
+                if found["planned"] is None:
+                    continue
                 planned = self.plan.needle(found["planned"])
                 self.seen[planned.name] = record.number, math.dist(found["tip_mm"], planned.tip_mm)
+        if event == "OperatorDecided" and body["where"] == "cartridge" and self.left is not None:
+            self.left += self.in_doubt
         if event == "SeedDropped":
             self._seed_dropped(record, asked)
 
@@ -111,8 +116,11 @@ class _Reader:
             if seed in self.passed:
                 self._amiss(record, f"seed {seed} was delivered before")
             self.passed.append(seed)
+        self.in_doubt = (
+            0 if record.body["outcome"] == "PASS" else 2 if record.body["outcome"] == "DOUBLE" else 1
+        )
         if self.left is not None:
-            self.left -= 1
+            self.left -= self.in_doubt or 1
 
 
 def audit(records: Sequence[Record], plan: Plan, tolerance_mm: float = 2.0) -> list[str]:

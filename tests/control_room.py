@@ -16,7 +16,7 @@ import numpy as np
 from controller.advice import what_to_do
 from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined, ScanAnalysed, ScanUnusable
-from controller.journal import Journal, verify
+from controller.journal import Journal, read_journal, verify
 from controller.procedure import Procedure
 from controller.replay import replay
 from imaging.rescan import RescanFindings
@@ -26,6 +26,7 @@ from simulator.rehearsal.control_part import ControlPart
 from simulator.rehearsal.people import AutomaticOperator
 from simulator.rehearsal.plain_tissue import PlainTissue
 from simulator.rehearsal.truthful_scanner import TruthfulScanner
+from tests.audit import audit
 from tests.killed_room import Killed, KilledJournal, Killing
 
 SETUP_MM, OWN_MM = 2.0, 0.8
@@ -195,4 +196,6 @@ def _laws(room: ControlRoom, procedure: Procedure) -> list[str]:
         if away_mm > TOLERANCE_MM + UNSURE_MM:
             wrong.append(f"a seed of needle {seed.needle} lies {away_mm:.1f} mm from its place")
     broken = verify(room.path)
-    return [*wrong, *([broken] if broken is not None else [])]
+    if broken is not None:
+        return [*wrong, broken]
+    return wrong + audit(list(read_journal(room.path)), room.plan)

@@ -31,6 +31,7 @@ from simulator.faults_director import Director, on_bench
 from simulator.rehearsal.faulty import FaultyOperator, FaultyScanner, told_by_journal
 from simulator.rehearsal.plain_tissue import SKIN_Z_MM
 from simulator.rehearsal.virtual_transport import VirtualTransport
+from tests.audit import audit
 from tests.compact_case import SETTINGS
 from tests.plain_room import Room
 
@@ -84,6 +85,7 @@ class FaultRoom(Room):
         self.bench = Benchtop(seed, self.rig_mechanics, self.hands_on)
         self.director = Director(faults, on_bench(self.bench))
         self.seed = seed
+        self.records: list[Record] = []
         self.tips_when_held: dict[str, np.ndarray] | None = None
 
     def faulty_session(self) -> tuple[Session, CountedTransport, FaultyOperator]:
@@ -112,6 +114,7 @@ class FaultRoom(Room):
         return session, wires, people
 
     def _told(self, record: Record, tell: Callable[[Record], None]) -> None:
+        self.records.append(record)
         if record.kind == "decision" and record.body.get("to") in ("HELD", "STOPPED"):
             self.tips_when_held = self.tips_in_tissue()
         tell(record)
@@ -160,6 +163,7 @@ def play(plan: Plan, faults: list[Fault], seed: int) -> Played:
         is_silent = "doesn't say" in played.reason or room.bench.cables["rig"].down.is_cut
         played.violations += _at_rest(room, wires, is_led=not is_silent)
         played.violations += _said(room)
+        played.violations += audit(room.records, plan)
     room.journal._db.close()
     return played
 

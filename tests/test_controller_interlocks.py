@@ -158,6 +158,7 @@ BROKEN: list[tuple[str, c.Command, Change, dict[str, object]]] = [
     ("tissue_is_entered_with_a_gripped_needle", M(1, FIRST.name, 40.0, in_tissue=True), nothing, {}),
     ("depth_is_no_more_than_planned", M(1, FIRST.name, 90.1, in_tissue=False), nothing, {}),
     ("no_seed_delivery_has_begun", ALLOWED[M], put("ledger_begun", True), {}),
+    ("no_seed_delivery_has_begun", ALLOWED[c.HomeRig], put("ledger_begun", True), {}),
     ("no_needle_is_coupled", c.HomeApplicator(1, "retraction"), put("coupled", "N01"), {}),
     ("needle_is_coupled", ALLOWED[D], put("coupled", "N02"), {}),
     ("needle_is_coupled", ALLOWED[R], put("coupled", None), {}),
