@@ -18,6 +18,8 @@ from controller.replay import Replayed, replay, replay_records
 from drivers.applicator_language import ApplicatorState, Ledger
 from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
+from tests.audit import audit
+from tests.compact_case import compact_room
 from tests.held_room import go_on
 from tests.killed_room import Killed, KilledRoom, Killing, Outcome, amiss, play
 from tests.made_plan import made_plan
@@ -355,26 +357,36 @@ def test_nothing_resumes_in_a_procedure_that_is_over_or_has_not_begun(undisturbe
 # --- killed everywhere: a sample (benchmarks/kill_points.py plays them all) ----------------------------
 
 
+@pytest.fixture(scope="module")
+def compact(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The points of the compact case."""
+    here = compact_room()
+    return play(here, tmp_path_factory.mktemp("compact"), []).points
+
+
+def _lawful(here: KilledRoom, folder: Path, outcome: Outcome) -> list[str]:
+    path = folder / "journal.sqlite"
+    assert verify(path) is None
+    return amiss(here, outcome) + audit(list(read_journal(path)), here.plan)
+
+
 def test_killed_at_any_point_the_resumed_procedure_delivers_what_was_planned(
-    tmp_path: Path, where: list[str]
+    tmp_path: Path, compact: list[str]
 ) -> None:
-    writes = [i for i, told in enumerate(where, start=1) if told.startswith(("before", "after"))]
-    wires = [i for i, told in enumerate(where, start=1) if not told.startswith(("before", "after"))]
-    for at in (*writes[3::53], *wires[11::2399]):
+    writes = [i for i, told in enumerate(compact, start=1) if told.startswith(("before", "after"))]
+    wires = [i for i, told in enumerate(compact, start=1) if not told.startswith(("before", "after"))]
+    for at in (*writes[3::53], *wires[11::997]):
         folder = tmp_path / str(at)
         folder.mkdir()
-        here = room()
-        outcome = play(here, folder, [at])
-        assert amiss(here, outcome) == [], where[at - 1]
-        assert verify(folder / "journal.sqlite") is None
+        here = compact_room()
+        assert _lawful(here, folder, play(here, folder, [at])) == [], compact[at - 1]
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    here = room()
-    outcome = play(here, tmp_path, [4000, 900, 40, 5, 2500, 3000, 700, 2000])
-    assert amiss(here, outcome) == []
+    here = compact_room()
+    outcome = play(here, tmp_path, [2000, 900, 40, 5, 1500, 2000, 700, 1200])
+    assert _lawful(here, tmp_path, outcome) == []
     assert len(outcome.where) >= 6
-    assert verify(tmp_path / "journal.sqlite") is None
 
 
 def test_a_failing_journal_stops_the_devices(tmp_path: Path) -> None:
