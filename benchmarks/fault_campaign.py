@@ -3,9 +3,9 @@
 Plays N small procedures (control part without imaging: real procedure, interlocks, drivers, bytes and firmware in
 virtual time; the case of ``tests/compact_case.py``; the journal in memory) under scripted and random faults, each kind
 in turn, and prints what became of them and how many procedures a core plays in a second. The laws are those of
-``tests/fault_room.py`` and ``tests/audit.py``: no uncounted seed, no seed outside tolerance, each interlock's demand kept
-in every record, a fault ends in a safe state and in words, never a deadlock. Baseline: the kind ``nothing``. Exit status
-1 when a law was violated; each violation is printed with what plays it again.
+``tests/fault_room.py`` and ``tests/audit.py``: no uncounted seed, no seed outside tolerance, each interlock's demand
+kept in every record, a fault ends in a safe state and in words, never a deadlock. Baseline: the kind ``nothing``. Exit
+status 1 when a law was violated; each violation is printed with what plays it again.
 """
 
 from __future__ import annotations
