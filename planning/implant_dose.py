@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,13 +56,20 @@ class ImplantDose:
         # Voxels and all structures' points in one run: a change is one pass over them.
         names = sorted(samples, key=_target_first)
         voxels = grid.point_of(np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3))
-        parts = [voxels, *(samples[name].points_mm for name in names)]
+        wholes = {name: each.whole for name, each in samples.items() if each.whole is not None}
+        parts = [
+            voxels,
+            *(samples[name].points_mm for name in names),
+            *(w.points_mm for w in wholes.values()),
+        ]
         self._points = PreparedPoints.of(np.concatenate(parts))
         self._all_gy = np.zeros(sum(map(len, parts)))
         on_grid, *at_points = np.split(self._all_gy, np.cumsum([len(part) for part in parts])[:-1])
         self._on_grid_gy = on_grid.reshape(grid.shape)
-        self._of_structure = dict(zip(names, at_points, strict=True))
+        self._of_structure = dict(zip(names, at_points[: len(names)], strict=True))
+        self._of_whole = dict(zip(wholes, at_points[len(names) :], strict=True))
         self._cell_cc = {name: samples[name].cell_cc for name in names}
+        self._whole_cell_cc = {name: whole.cell_cc for name, whole in wholes.items()}
 
     @property
     def dose_gy(self) -> NDArray[np.float32]:
@@ -128,7 +136,14 @@ class ImplantDose:
 
         def of(name: str) -> StructureStatistics:
             dose = np.maximum(self._of_structure[name], 0.0)
-            return statistics_of(name, dose, self._cell_cc[name], self._prescription_gy)
+            near = statistics_of(name, dose, self._cell_cc[name], self._prescription_gy)
+            if name not in self._of_whole:
+                return near
+            dose = np.maximum(self._of_whole[name], 0.0)
+            whole = statistics_of(name, dose, self._whole_cell_cc[name], self._prescription_gy)
+            # Its hottest parts lie in the grid, where the points are fine.
+            hottest = {key: getattr(near, key) for key in ("max_gy", "d2cc_gy", "d1cc_gy", "d01cc_gy")}
+            return replace(whole, **hottest)
 
         names = list(self._of_structure)
         found = dict(zip(names, self._pool.map(of, names) if self._pool else map(of, names), strict=True))

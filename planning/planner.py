@@ -52,8 +52,8 @@ class PlanResult:
         dose_grid, dose: every n-th voxel of a box of the CT around the target (``planning.dose_box``);
             float32 (nz, ny, nx), Gy to infinity.
         statistics: structure -> figures, taken on points finer than voxels (``planning.samples``); "CTV",
-            "GTV", and every organ that the grid touches. Of an organ larger than 100 cc only the part in the
-            grid counts.
+            "GTV", and every organ that the grid touches. Of bone, airway and skin that nobody drew only the part
+            in the grid counts.
         goals: the site protocol's goals and limits.
         rejected_holes: holes over the target that no needle is offered for, with the reason.
         cover: part of the CTV (0..1) that lies near enough to a place for a seed.

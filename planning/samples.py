@@ -10,7 +10,7 @@ A structure that nobody drew (bone, airway, skin of the CT's own numbers) is wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -24,6 +24,9 @@ from planning.volume import Grid
 CELLS = 40_000  # of one structure, about
 FINEST_MM = 0.12
 COARSEST_MM = 1.0
+COARSEST_OF_WHOLE_MM = (
+    5.0  # where a structure reaches beyond the dose grid, for what is far from the implant too
+)
 GROWN_MM = 0.6  # cells in which a margin is measured
 
 
@@ -34,10 +37,13 @@ class Samples:
     Attributes:
         points_mm: ``(n, 3)`` patient frame.
         cell_cc: volume that each stands for.
+        whole: where these are only of the part of a structure that lies in the dose grid, coarser ones of all of it:
+            for its mean dose and whatever else is a share of the whole.
     """
 
     points_mm: Floats
     cell_cc: float
+    whole: Samples | None = None
 
     @property
     def volume_cc(self) -> float:
@@ -50,11 +56,11 @@ class Samples:
             return self
         # The points run in rows; odd steps never fall in with the rows of a lattice for long.
         kept = self.points_mm[:: every | 1]
-        return Samples(kept, self.volume_cc / len(kept))
+        return Samples(kept, self.volume_cc / len(kept), self.whole)
 
 
 def samples_of_anatomy(anatomy: Anatomy, grid: Grid, box: tuple[slice, slice, slice]) -> dict[str, Samples]:
-    """Of every structure that the dose grid touches: organs, CTV, GTV, each cut to the grid.
+    """Of every structure that the dose grid touches: organs, CTV, GTV, each cut to the grid (see ``Samples.whole``).
 
     Args:
         grid: of the dose; box: the slices (z, y, x) with a step that cut its voxels out of the CT.
@@ -68,6 +74,11 @@ def samples_of_anatomy(anatomy: Anatomy, grid: Grid, box: tuple[slice, slice, sl
             samples = samples_of_margin(anatomy)
         elif drawn is not None and name != "CTV":
             samples = samples_of_structure(drawn, anatomy.grid.spacing_mm[2], grid)
+            if _reaches_beyond(mask, box):
+                whole = samples_of_structure(
+                    drawn, anatomy.grid.spacing_mm[2], coarsest_mm=COARSEST_OF_WHOLE_MM
+                )
+                samples = replace(samples, whole=whole)
         else:
             samples = samples_of_mask(mask[box], grid)
         # A shape so thin that only a voxel's centre lies in it is still reported.
@@ -80,12 +91,21 @@ def samples_of_mask(mask: Mask, grid: Grid) -> Samples:
     return Samples(grid.point_of(np.argwhere(mask)), grid.voxel_cc)
 
 
-def samples_of_structure(structure: Structure, slice_mm: float, within: Grid | None = None) -> Samples:
+def _reaches_beyond(mask: Mask, box: tuple[slice, slice, slice]) -> bool:
+    """More than a two hundredth of it lies outside the box (whose step counts nothing)."""
+    z, y, x = (slice(s.start, s.stop) for s in box)
+    return bool(np.count_nonzero(mask[z, y, x]) < 0.995 * np.count_nonzero(mask))
+
+
+def samples_of_structure(
+    structure: Structure, slice_mm: float, within: Grid | None = None, *, coarsest_mm: float = COARSEST_MM
+) -> Samples:
     """Cells of a drawn structure.
 
     Args:
         slice_mm: the CT's slice spacing, what a plane drawn alone stands for.
         within: what lies outside this grid's voxels is left out.
+        coarsest_mm: widest cells.
 
     Raises:
         AskedWrongly: a contour that is not axial.
@@ -95,7 +115,7 @@ def samples_of_structure(structure: Structure, slice_mm: float, within: Grid | N
         return Samples(np.zeros((0, 3)), 1.0)
     thickness = usual_mm(heights, slice_mm)
     wide = sum(_area_mm2(contours) for contours in planes) * thickness
-    side = float(np.clip((wide / CELLS) ** (1.0 / 3.0), FINEST_MM, COARSEST_MM))
+    side = float(np.clip((wide / CELLS) ** (1.0 / 3.0), FINEST_MM, coarsest_mm))
     layers = max(1, round(thickness / side))
     corners = np.concatenate([contour for contours in planes for contour in contours])
     low, high = corners.min(axis=0), corners.max(axis=0)

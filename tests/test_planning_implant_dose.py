@@ -115,3 +115,24 @@ def test_becoming_another_implant_keeps_what_both_have() -> None:
 def test_a_seed_that_is_not_there() -> None:
     with pytest.raises(KeyError):
         empty().remove(3)
+
+
+def test_an_organ_that_leaves_the_grid_has_the_mean_of_all_of_it() -> None:
+    """A long tube, half of it in the grid: hottest parts from the fine points, shares from the whole."""
+    rng = np.random.default_rng(8)
+    near, far = (
+        MIDDLE + rng.uniform(10, 17, (4000, 3)),
+        (*MIDDLE, 0.0, 0.0, 120.0, *rng.uniform(-9, 9, (4000, 3))),
+    )
+    everything = np.concatenate([near, far])
+    tube = Samples(near, 0.002, Samples(everything[::4], 0.008))
+    implant = ImplantDose(SOURCE, GRID, {"Lung": tube, "CTV": SAMPLES["CTV"]}, 120.0)
+    centres, axes, strength = seeds(6, 9)
+    implant.add(centres, axes, strength)
+    found = implant.figures()["Lung"]
+    assert found.volume_cc == pytest.approx(16.0)
+    direct = dose_at_points_gy(SOURCE, centres, axes, strength, everything)
+    assert found.mean_gy == pytest.approx(direct.mean(), rel=0.05)
+    assert found.mean_gy < 0.6 * direct[:4000].mean()
+    assert found.max_gy == pytest.approx(direct.max(), rel=1e-3)
+    assert found.d01cc_gy == pytest.approx(np.sort(direct)[-50], rel=0.01)

@@ -8,6 +8,7 @@ from made_dicom import make_case
 
 from planning.anatomy import build_anatomy
 from planning.dicom import Structure, read_case
+from planning.dose import dose_at_points_gy
 from planning.dvh import reference_volume_cc, statistics_of, structure_statistics, with_indices
 from planning.planner import dose_of_seeds
 from planning.refusal import AskedWrongly
@@ -114,6 +115,28 @@ def test_margin_of_a_ball_is_a_ball(tmp_path) -> None:
     anatomy = build_anatomy(read_case(case.folder), protocol, target=None, margin_mm=5.0)
     anatomy = replace(anatomy, ctv_within=None)
     assert samples_of_margin(anatomy).volume_cc == pytest.approx(ball_volume_cc(17.0), rel=0.015)
+
+
+def test_an_organ_larger_than_the_dose_grid_counts_whole(tmp_path) -> None:
+    """A tube of 1.1 litres around the target: its volume, and a mean dose lower than that of its part in the grid."""
+    lung = [circle(60.0, z) for z in np.arange(-48.75, 49, 2.5)]
+    case = make_case(
+        tmp_path / "case",
+        structures={"GTV": list(ball(8.0, 0.4).contours), "Lung": lung, "BODY": lung},
+        types={"GTV": "GTV", "BODY": "EXTERNAL"},
+    )
+    protocol = load_site_protocol("general")
+    anatomy = build_anatomy(read_case(case.folder), protocol, target=None, margin_mm=3.0)
+    _, grid, found = dose_of_seeds(
+        anatomy, load_source(), [[0.0, 0.0, 0.0], [5.0, 0.0, 5.0]], [[0, 0, 1], [0, 1, 0]], 0.8, 120.0
+    )
+    assert found["Lung"].volume_cc == pytest.approx(np.pi * 3600 * 100 / 1000, rel=0.01)
+    part = samples_of_structure(Structure("Lung", 1, "ORGAN", tuple(lung)), SLICE_MM, grid)
+    assert part.volume_cc < 0.7 * found["Lung"].volume_cc
+    dose = dose_at_points_gy(
+        load_source(), [[0.0, 0.0, 0.0], [5.0, 0.0, 5.0]], [[0, 0, 1], [0, 1, 0]], 0.8, part.points_mm[::50]
+    )
+    assert found["Lung"].mean_gy < 0.8 * dose.mean()
 
 
 def test_planner_reports_the_indices_of_the_target(tmp_path) -> None:
