@@ -111,6 +111,11 @@ class _Number(click.FloatRange):
     "--max-seeds", type=click.IntRange(1, 500), help="Seeds in stock.  [default: the site protocol's]"
 )
 @click.option(
+    "--cartridges",
+    type=click.IntRange(1, 50),
+    help="Full cartridges in stock, instead of --max-seeds (needle.cartridge_seeds of the site protocol in each).",
+)
+@click.option(
     "--allow-unverified",
     is_flag=True,
     help="Plan with a source whose data were compared with no publication.",
@@ -130,6 +135,10 @@ def plan(case: Path, out: Path, overwrite: bool, **chosen: Any) -> int:
     if (chosen["assayed"] is None) != (chosen["implanted"] is None):
         raise AskedWrongly(
             "--assayed and --implanted go together: the activity decays from the one day to the other."
+        )
+    if chosen["cartridges"] is not None and chosen["max_seeds"] is not None:
+        raise AskedWrongly(
+            "--cartridges and --max-seeds both say how many seeds there are; give one of them."
         )
     with all_or_nothing(OutputFolder.take(out, overwrite=overwrite, case=case)) as folder:
         return _plan(case, folder.path, chosen)
@@ -178,6 +187,8 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
             screen.print(
                 f"Seeds          {stated:g} mCi on {chosen['assayed']:%Y-%m-%d}, {days} days before the implantation"
             )
+        if chosen["cartridges"] is not None:
+            chosen["max_seeds"] = chosen["cartridges"] * protocol.needle.cartridge_seeds
         case = read_case(case_folder)
         margin_mm = protocol.margin_mm if chosen["margin_mm"] is None else chosen["margin_mm"]
         anatomy = build_anatomy(case, protocol, target=chosen["target"], margin_mm=margin_mm)
@@ -212,7 +223,7 @@ def _plan(case_folder: Path, out: Path, chosen: dict[str, Any]) -> int:
         write_plan_picture(
             picture, case, anatomy, result.plan, result.dose, result.dose_grid, result.statistics
         )
-    _print_plan(screen, result, planned_s)
+    _print_plan(screen, result, planned_s, protocol.needle.cartridge_seeds)
     print_remarks(screen, case.ct.remarks)
     if references := reference_error(result.plan, spread_points(anatomy.ctv, anatomy.grid, 500)):
         screen.print(f"References     {references.in_words()}")
@@ -266,11 +277,16 @@ def print_remarks(screen: Console, remarks: Sequence[str]) -> None:
         screen.print(f"Note           {remark}", markup=False)
 
 
-def _print_plan(screen: Console, result: PlanResult, seconds: float) -> None:
+def _print_plan(screen: Console, result: PlanResult, seconds: float, cartridge_seeds: int) -> None:
     plan = result.plan
+    cartridges = -(-len(plan.seeds) // cartridge_seeds)
     screen.print(
         f"Plan           {len(plan.needles)} needles, {len(plan.seeds)} seeds of {plan.activity_mci:g} mCi; "
         f"{100 * result.cover:.0f} % of the CTV in reach; made in {seconds:.1f} s"
+    )
+    screen.print(
+        f"Cartridges     {cartridges} of {cartridge_seeds} seeds, all of {plan.activity_mci:g} mCi; "
+        f"{cartridges * cartridge_seeds - len(plan.seeds)} seeds are left over"
     )
     screen.print(f"Content hash   {plan.content_hash}")
 

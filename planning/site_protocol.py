@@ -84,6 +84,7 @@ class NeedleRules:
     seed_inside_mm: Annotated[float, Between(-5.0, 10.0)]  # how deep inside the CTV a seed's centre must lie
     tip_beyond_seed_mm: Annotated[float, Between(0.0, 20.0)]  # planned tip ahead of the deepest seed's centre
     max_seeds: Annotated[int, Between(1, 500)]
+    cartridge_seeds: Annotated[int, Between(1, 100)]  # in a full cartridge, all of one activity
     reference_count: Annotated[int, Between(2, 6)]
     reference_depth_mm: Annotated[float, Between(5.0, 60.0)]
 

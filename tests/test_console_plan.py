@@ -39,6 +39,10 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
     plan = Plan.load(out / "plan.json")
     assert plan.content_hash in said
     assert 0 < len(plan.seeds) <= 60
+    cartridges = -(-len(plan.seeds) // 15)
+    left = 15 * cartridges - len(plan.seeds)
+    assert f"{cartridges} of 15 seeds" in said
+    assert f"{left} seeds are left over" in said
     assert plan.activity_mci == pytest.approx(1.3 * 2 ** (-59 / 59.4), abs=1e-4)
 
 
@@ -48,6 +52,9 @@ def test_a_plan_is_written_with_its_goals_and_its_gap(
         (["--protocol", "no-such"], "no-such"),
         (["--target", "Nothing"], "Nothing"),
         (["--rx-gy", "nan"], "nan"),
+        (["--direction", "0", "0", "0"], "--direction"),
+        (["--direction", "0", "-1", "0"], "couch"),
+        (["--cartridges", "2", "--max-seeds", "30"], "--max-seeds"),
         (["--assayed", "2026-01-01"], "--implanted"),
     ],
 )
