@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
 from controller.result import Progress
+
+_PARENT = "SEEDGUIDE_BESIDE"
+_LOOK_EVERY_S = 1.0
+
+
+def end_with_parent() -> None:
+    """In a command that ``Beside`` began: end when the procedure's process has gone, also when it was killed.
+
+    Otherwise its port would stay taken for nothing. Does nothing in a command that a person began.
+    """
+    parent = os.environ.get(_PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == parent:
+            threading.Event().wait(_LOOK_EVERY_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 class Beside:
@@ -40,6 +62,7 @@ class Beside:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env={**os.environ, _PARENT: str(os.getpid())},
             start_new_session=True,  # Ctrl-C is for the procedure; they go with it
         )
         self._processes.append(process)
@@ -47,8 +70,9 @@ class Beside:
 
     def _tell(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self._told(line.rstrip())
+        with process.stdout as lines:
+            for line in lines:
+                self._told(line.rstrip())
 
     def wait(self) -> None:
         """Until they have ended, or Ctrl-C."""

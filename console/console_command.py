@@ -65,8 +65,10 @@ def console(run: Path, case: Path | None, host: str, port: int, **chosen: Any) -
     for name in ("cert", "key"):
         if chosen[name] is not None and not chosen[name].is_file():
             raise AskedWrongly(f"--{name} {chosen[name]}: no such file.")
+    from console.beside import end_with_parent
     from console.web_server import serve
 
+    end_with_parent()
     asyncio.run(serve(run, case, host, port, told=lambda line: print(line, flush=True), **chosen))
     return 0
 

@@ -65,6 +65,7 @@ def check_host(host: str, option: str) -> bool:
 @click.option("--host", default=_LOOPBACK, show_default=True, help="IP address to listen at.")
 def igtl(run: Path, port: int, host: str) -> int:
     """Serve until interrupted; the procedure goes on."""
+    from console.beside import end_with_parent
     from console.igtl.server import IgtlServer
     from controller.order import PLAN_FILE
     from planning.plan import Plan
@@ -83,6 +84,7 @@ def igtl(run: Path, port: int, host: str) -> int:
             "can propose, and can stop the devices. Only in a network where everybody may.",
             flush=True,
         )
+    end_with_parent()
     try:
         server.run()
     except KeyboardInterrupt:
