@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from console.scene import Scene
 from planning.anatomy import Anatomy, build_anatomy
 from planning.dicom import Case, read_case
 from planning.planner import PlanResult, make_plan
@@ -35,6 +36,16 @@ def planned(case: Case, protocol: SiteProtocol) -> PlannedCase:
 def example_plan() -> PlannedCase:
     """The shipped example, read and planned with the head-and-neck protocol."""
     return planned(read_case(EXAMPLE), load_site_protocol("head-and-neck"))
+
+
+@pytest.fixture(scope="session")
+def page_scene() -> Scene:
+    """Two needles and four seeds on the shipped example, as the console shows them."""
+    from page_room import page_plan
+
+    case = read_case(EXAMPLE)
+    plan = page_plan(case.ct.frame_of_reference_uid)
+    return Scene(plan, case, load_site_protocol("head-and-neck"))
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,8 @@ from console.door_client import DoorClient
 from console.scene import Scene
 from console.web_login import People
 from controller.journal import read_journal
-from planning.dicom import read_case
-from planning.site_protocol import load_site_protocol
 from tests.browser import browser, complaints, needs_browser, wait_for
-from tests.page_room import EXAMPLE, PageRoom, ServedPage, page_plan
+from tests.page_room import PageRoom, ServedPage
 
 pytestmark = needs_browser
 SHOTS = Path(os.environ.get("SEEDGUIDE_SCREENSHOTS", Path(__file__).parents[1] / "out" / "screenshots"))
@@ -31,10 +29,8 @@ CONFIRM = "#confirm:not([disabled])"
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    case = read_case(EXAMPLE)
-    plan = page_plan(case.ct.frame_of_reference_uid)
-    return Scene(plan, case, load_site_protocol("head-and-neck"))
+def scene(page_scene: Scene) -> Scene:
+    return page_scene
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +299,26 @@ def test_the_slice_follows_keys_and_a_chosen_needle_in_all_planes(story: Story) 
     find(page, "#needles tbody tr:nth-child(2)").click()
     found = page.execute_script("return window.seedguide.state.found.needles.N02.tip_mm")
     assert cursor() == pytest.approx(found, abs=1e-6)  # this room's CTs lie in the plan's frame
+
+
+def test_a_finger_steps_through_the_slices(story: Story) -> None:
+    from selenium.webdriver import ActionChains
+
+    page = story.page
+    script = "const s = window.seedguide.picture.scene; return s.volume.sliceAt(2, s.cursor[2]) + 0"
+    page.execute_script("const p = window.seedguide.picture; p.point(p.scene.volume.centre())")
+    before = page.execute_script(script)
+    axial = find(page, "#axial")
+    size = axial.size
+    chain = ActionChains(page)
+    chain.move_to_element_with_offset(
+        axial, size["width"] // 2 - 27, size["height"] // 2 - 27
+    ).click().perform()
+    assert page.execute_script(script) == before + 1
+    chain.move_to_element_with_offset(
+        axial, size["width"] // 2 - 27, size["height"] // 2 - 77
+    ).click().perform()
+    assert page.execute_script(script) == before
 
 
 def test_window_by_preset_and_by_drag(story: Story) -> None:

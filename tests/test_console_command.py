@@ -16,9 +16,7 @@ import pytest
 from console.cli import main
 from console.scene import Scene
 from console.web_login import TRIES, People
-from planning.dicom import read_case
-from planning.site_protocol import load_site_protocol
-from tests.page_room import EXAMPLE, PageRoom, ServedPage, page_plan
+from tests.page_room import PageRoom, ServedPage
 
 
 @pytest.mark.parametrize(
@@ -43,7 +41,9 @@ def test_what_would_be_open_to_others_is_refused(
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServedPage, PageRoom]]:
+def page(
+    page_scene: Scene, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ServedPage, PageRoom]]:
     """A live procedure at its time-out, behind TLS and login."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -55,11 +55,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServedPage,
     subprocess.run(made, check=True, capture_output=True)
     people = People({}).with_person("An", "physician", "482913").with_person("Tu", "trainee", "135790")
     people.save(users)
-    case = read_case(EXAMPLE)
-    plan = page_plan(case.ct.frame_of_reference_uid)
-    scene = Scene(plan, case, load_site_protocol("head-and-neck"))
-    room = PageRoom(plan, folder / "run", setup_mm=0.2, own_mm=0.2)
-    served = ServedPage(room.folder, scene, users=users, tls=(cert, key))
+    room = PageRoom(page_scene.plan, folder / "run", setup_mm=0.2, own_mm=0.2)
+    served = ServedPage(room.folder, page_scene, users=users, tls=(cert, key))
     room.begin()
     yield served, room
     served.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,6 @@ from console.scene import Scene
 from console.web_app import WebConsole
 from console.web_login import Logins, People
 from controller.journal import Record
-from planning.dicom import read_case
-from planning.plan import Plan
-from planning.site_protocol import load_site_protocol
-from tests.made_plan import made_plan
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
 ORIGIN = "http://127.0.0.1:8100"
@@ -75,14 +70,8 @@ class FakeDoor:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    case = read_case(EXAMPLE)
-    plan: Plan = replace(
-        made_plan(2, 1, 2),
-        frame_of_reference_uid=case.ct.frame_of_reference_uid,
-        site_protocol="head-and-neck",
-    )
-    return Scene(plan, case, load_site_protocol("head-and-neck"))
+def scene(page_scene: Scene) -> Scene:
+    return page_scene
 
 
 @pytest.fixture(scope="module")

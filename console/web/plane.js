@@ -331,6 +331,16 @@ export class PlaneView {
     pen.fillText(edges[2], width / 2, 14 * ratio);
     pen.fillText(edges[3], width / 2, height - 14 * ratio);
     pen.textAlign = 'left';
+    pen.font = `${22 * ratio}px sans-serif`;
+    for (const [by, [x, y, side]] of this._steppers()) {
+      pen.fillStyle = 'rgba(42,52,66,0.85)';
+      pen.fillRect(x, y, side, side);
+      pen.fillStyle = '#fff';
+      pen.textAlign = 'center';
+      pen.fillText(by < 0 ? '▲' : '▼', x + side / 2, y + side / 2);
+    }
+    pen.font = `bold ${16 * ratio}px sans-serif`;
+    pen.textAlign = 'left';
     const slice = volume.sliceAt(along, cursor[along]);
     const told = `${'xyz'[along]} ${volume.centreOf(along, slice).toFixed(1)} mm  ${slice + 1}/${volume.count[along]}`;
     pen.fillText(told, 8 * ratio, 16 * ratio);
@@ -357,6 +367,20 @@ export class PlaneView {
       pen.fillText(name, this.canvas.width - 8 * ratio, (size + 5 + at * (size + 4)) * ratio);
     });
     pen.textAlign = 'left';
+  }
+
+  /** Where a finger goes to the slice before and after: [by, [left, top, side]]. */
+  _steppers() {
+    const ratio = window.devicePixelRatio || 1;
+    const side = 46 * ratio;
+    const left = this.canvas.width - side - 4 * ratio;
+    return [[-1, [left, this.canvas.height - 2 * side - 8 * ratio, side]], [1, [left, this.canvas.height - side - 4 * ratio, side]]];
+  }
+
+  /** -1, 1: the point lies on one of them. */
+  _stepperAt([x, y]) {
+    const hit = this._steppers().find(([, [left, top, side]]) => x >= left && x < left + side && y >= top && y < top + side);
+    return hit?.[0];
   }
 
   // --- hands ------------------------------------------------------------------------------------------
@@ -395,6 +419,14 @@ export class PlaneView {
     if (!this.scene) return;
     this.canvas.focus();
     this.canvas.setPointerCapture(event.pointerId);
+    const by = event.button === 0 ? this._stepperAt(this._at(event)) : undefined;
+    if (by !== undefined) {
+      this.step(by);
+      clearInterval(this._stepping);
+      let held = 0;
+      this._stepping = setInterval(() => ++held > 4 && this.step(by), 100); // held: on and on
+      return;
+    }
     this._pointers.set(event.pointerId, { at: this._at(event), button: event.button, shift: event.shiftKey });
     if (event.button === 0 && !event.shiftKey && this._pointers.size === 1) this.on.picked(this.toPoint(this._at(event)));
   }
@@ -418,6 +450,7 @@ export class PlaneView {
   }
 
   _up(event) {
+    clearInterval(this._stepping);
     this._pointers.delete(event.pointerId);
   }
 
