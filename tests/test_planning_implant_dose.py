@@ -120,10 +120,9 @@ def test_a_seed_that_is_not_there() -> None:
 def test_an_organ_that_leaves_the_grid_has_the_mean_of_all_of_it() -> None:
     """A long tube, half of it in the grid: hottest parts from the fine points, shares from the whole."""
     rng = np.random.default_rng(8)
-    near, far = (
-        MIDDLE + rng.uniform(10, 17, (4000, 3)),
-        (*MIDDLE, 0.0, 0.0, 120.0, *rng.uniform(-9, 9, (4000, 3))),
-    )
+    near = MIDDLE + rng.uniform(10, 17, (4000, 3))
+    beyond = np.array([0.0, 0.0, 120.0])
+    far = MIDDLE + beyond + rng.uniform(-9, 9, (4000, 3))
     everything = np.concatenate([near, far])
     tube = Samples(near, 0.002, Samples(everything[::4], 0.008))
     implant = ImplantDose(SOURCE, GRID, {"Lung": tube, "CTV": SAMPLES["CTV"]}, 120.0)
