@@ -1,6 +1,6 @@
 """How fast campaigns are played: ``python -m benchmarks.campaign [--dose 1000] [--procedures 400]``.
 
-On the shipped example's plan (14 needles, 41 seeds). Goals: 1000 runs of the dose alone in 10 s on two cores; 20 whole
+On the shipped example's plan (15 needles, 41 seeds). Goals: 1000 runs of the dose alone in 10 s on two cores; 20 whole
 procedures a second and core; near-linear over cores. Baselines in the same run: one implant's dose evaluated directly
 (``dose_at_points_gy``), and a whole procedure through session and journal (``ControlPart``).
 *Same bytes*: the tables of all cores against those of one.

@@ -29,7 +29,7 @@ from simulator.rehearsal.campaign.play import load_variation, prepare  # noqa: E
 
 VOLUMES_CC = (27.3, 43.2, 48.9)
 ACTIVITIES_MCI = (0.35, 0.55, 0.75)
-SIGMAS_MM = (1, 2, 3, 4, 5)
+SIGMAS_MM = ("1", "2", "3", "4", "5", "4-together")  # names of the vary files; the last: three axes together
 PROTOCOL = HERE / "prostate.toml"
 HALF_AXES = np.array([1.2, 0.9, 1.0])  # across, front to back, along: their proportions (assumed)
 CENTRE_MM = np.array([0.0, 0.0, 70.0])  # of the prostate above the perineum
@@ -82,7 +82,7 @@ def asked(arguments: list[str]) -> None:
 
 
 def reproduce(out: Path, runs: int) -> None:
-    found: dict[tuple[float, float, int], dict[str, Floats]] = {}
+    found: dict[tuple[float, float, str], dict[str, Floats]] = {}
     for volume in VOLUMES_CC:
         case = out / f"{volume:g}-cc"
         if not (case / "structures.dcm").exists():
@@ -125,12 +125,12 @@ def reproduce(out: Path, runs: int) -> None:
                     name: np.array([row[name] for row in rows]) for name in ("GTV.d90_gy", "GTV.v100_pct")
                 }
             same = pq.read_table(folder / "runs.parquet")["GTV.d90_gy"].to_numpy()
-            assert np.array_equal(same, found[volume, activity, 4]["GTV.d90_gy"]), "not the command's runs"
+            assert np.array_equal(same, found[volume, activity, "4"]["GTV.d90_gy"]), "not the command's runs"
             print(f"{plan.name} played", flush=True)
     tell(out, found)
 
 
-def tell(out: Path, found: dict[tuple[float, float, int], dict[str, Floats]]) -> None:
+def tell(out: Path, found: dict[tuple[float, float, str], dict[str, Floats]]) -> None:
     figures = "D90 mean, SD, least (% of 145 Gy) | D90/90 kept | V100 mean, SD, least | V100/90 failed"
     print(f"\n| cc | mCi | seeds | D90 planned | sigma mm | {figures} |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -27,6 +27,13 @@ CAMPAIGNS = (
 )
 
 
+def spread(values: np.ndarray, digits: int) -> str:
+    """Mean and standard deviation; empty when no run got so far."""
+    if len(values) < 2:
+        return ""
+    return f"{values.mean():.{digits}f} +- {values.std(ddof=1):.{digits}f}"
+
+
 def reproduce(out: Path, runs: int) -> None:
     plan = out / "plan"
     if not (plan / "plan.json").exists():
@@ -56,11 +63,10 @@ def reproduce(out: Path, runs: int) -> None:
             for figure in ("entry_mm", "angle_deg", "depth_mm", "tip_mm"):
                 values = np.abs(np.array(columns[f"{when}_{figure}"][chosen], dtype=float))
                 values = values[np.isfinite(values)]
-                told.append(f"{values.mean():.2f} +- {values.std(ddof=1):.2f}")
-            beyond = 100.0 * (values > 2.0).mean()
-            corrections = columns["corrections"][chosen].mean() if when == "final" else np.nan
-            end = f"{corrections:.2f}" if np.isfinite(corrections) else ""
-            print(f"| {name} | {words} | {' | '.join(told)} | {beyond:.0f} % | {end} |")
+                told.append(spread(values, 2))
+            beyond = f"{100.0 * (values > 2.0).mean():.0f} %" if len(values) else ""
+            corrections = f"{columns['corrections'][chosen].mean():.2f}" if when == "final" else ""
+            print(f"| {name} | {words} | {' | '.join(told)} | {beyond} | {corrections} |")
     print(
         "\n| campaign | completed | CTV D90 planned | delivered | change | GTV D90 planned | delivered | change |"
     )
@@ -72,8 +78,7 @@ def reproduce(out: Path, runs: int) -> None:
             planned = asked["as_planned"][figure]
             values = np.array([v for v in runs_of[figure].to_pylist() if v is not None])
             change = 100.0 * (values / planned - 1.0)
-            told += [f"{planned:.1f}", f"{values.mean():.1f} +- {values.std(ddof=1):.1f}"]
-            told.append(f"{change.mean():+.1f} +- {change.std(ddof=1):.1f} %")
+            told += [f"{planned:.1f}", spread(values, 1), f"{spread(change, 1)} %" if len(change) else ""]
         print(f"| {name} | {len(values)} of {runs_of.num_rows} | {' | '.join(told)} |")
 
 
