@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -43,7 +44,12 @@ def main() -> int:
     arguments.add_argument("--runs", type=int, default=10_000)
     arguments.add_argument("--first", type=int, default=0, help="number of the first procedure")
     arguments.add_argument("--rate", type=float, default=0.01, help="of each answer and CT that goes wrong")
-    arguments.add_argument("--processes", type=int, default=2)
+    arguments.add_argument(
+        "--processes",
+        type=int,
+        default=2 * (os.cpu_count() or 1),
+        help="more than cores: they wait for the disk",
+    )
     chosen = arguments.parse_args()
     numbers = range(chosen.first, chosen.first + chosen.runs)
     undisturbed = [(number, 0.0) for number in numbers[:BASELINE_RUNS]]

@@ -51,6 +51,11 @@ def replay(path: Path, plan: Plan) -> Replayed:
             what it tells.
     """
     told = inspect(path)
+    if not told.records:
+        raise AskedWrongly(
+            f"{path}: the journal is empty: it ended before anything began, and nothing was commanded. "
+            "Start it anew in another folder."
+        )
     if told.problems:
         raise AskedWrongly(f"{path}: {told.problems[0]}; a touched journal is not replayed.")
     return replay_records(list(read_journal(path)), plan, str(path))

@@ -16,7 +16,7 @@ import numpy as np
 from controller.advice import what_to_do
 from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined, ScanAnalysed, ScanUnusable
-from controller.journal import Journal, read_journal, verify
+from controller.journal import Journal, inspect, read_journal, verify
 from controller.procedure import Procedure
 from controller.replay import replay
 from imaging.rescan import RescanFindings
@@ -103,7 +103,7 @@ class ControlRoom:
             try:
                 return self._start(killing), killed
             except Killed:
-                if killing.passed == 1:  # before its first record
+                if not inspect(self.path).records:  # before its first commit
                     for left in self.path.parent.glob("journal.sqlite*"):
                         left.unlink()
         raise AssertionError("not reached")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control_room import control
+from tests.control_room import ControlRoom, control
 from tests.made_plan import made_plan
 
 PLAN = made_plan(2, 1, 2)
@@ -26,6 +26,15 @@ def test_the_sample_has_holds_kills_and_wrong_answers(tmp_path: Path) -> None:
     assert sum(it.holds for it in played) > 5
     assert sum(it.kills for it in played) > 5
     assert sum(len(it.happened) for it in played) > 10
+
+
+def test_killed_before_its_first_record_is_on_disk_a_procedure_begins_anew(tmp_path: Path) -> None:
+    """Found by the campaign."""
+    for at in (1, 2, 3, 4, 5):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        procedure, killed = ControlRoom(PLAN, folder, 1, 0.0).play([at])
+        assert (procedure.state, killed) == ("COMPLETED", 1)
 
 
 def test_an_undisturbed_procedure_is_completed_without_a_hold(tmp_path: Path) -> None:

@@ -118,6 +118,12 @@ def test_a_touched_journal_is_neither_replayed_nor_continued(tmp_path: Path) -> 
         Journal.continued(path)
 
 
+def test_a_journal_without_a_record_says_that_nothing_had_begun(tmp_path: Path) -> None:
+    Journal(tmp_path / "journal.sqlite").close()
+    with pytest.raises(AskedWrongly, match="ended before anything began"):
+        replay(tmp_path / "journal.sqlite", PLAN)
+
+
 # --- killed around a seed -----------------------------------------------------------------------------
 
 
