@@ -61,7 +61,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"stopped by",
-        "Look at the patient and the devices. Resume when the reason for the stop is gone, or end.",
+        "Look at the patient and the devices. A stop ends the procedure: people take the needles out and count the "
+        "seeds; what is still to be given is planned anew.",
     ),
 )
 DEFAULT = (

@@ -199,7 +199,7 @@ def test_a_correction_is_shown_before_it_is_done(story: Story) -> None:
 
 def test_what_is_proposed_from_outside_waits_at_the_page_for_a_person(story: Story) -> None:
     assert story.proposed_by == 1
-    assert "3D Slicer proposes: to go on with what is asked target set" in story.proposal
+    assert "3D Slicer proposes: to go on with what is asked (target set)" in story.proposal
     told = [r.body for r in read_journal(story.room.folder / "journal.sqlite") if r.kind == "proposal"]
     assert [body.get("settled", body.get("by")) for body in told] == ["3D Slicer", "confirmed"]
 

@@ -111,7 +111,7 @@ function drawProposal() {
   if (!proposal) return;
   const what = proposal.kind === 'answer' ? say('proposal_answer') : say(`decide_${proposal.kind}`);
   const place = proposal.place_mm ? ` (${proposal.place_mm.map((v) => v.toFixed(1)).join(', ')}) mm` : '';
-  const parts = [what, proposal.needle, place, proposal.count, proposal.where && say(`where_${proposal.where}`), proposal.because];
+  const parts = [what, proposal.needle, place, proposal.count, proposal.where && say(`where_${proposal.where}`), proposal.because && `(${proposal.because})`];
   byId('proposal-text').textContent = `${say('proposal', { by: proposal.by })}: ${parts.filter(Boolean).join(' ')}`;
   const may = proposal.kind === 'answer' ? board.me?.may_confirm : board.me?.may_decide;
   for (const id of ['proposal-confirm', 'proposal-decline']) byId(id).disabled = !may || answering === proposal.number;

@@ -6,10 +6,13 @@ import { say, sayOr } from './words.js';
 const VERDICTS = { within: 'good', beyond: 'bad', 'cannot tell': 'unsure' };
 const SHOWING_CORRECTIONS = /^(CORRECTING|AWAITING)_/;
 
+let lastStep = -1;
+
 export function drawSteps(snapshot) {
-  // Held or paused: the step it rests in.
+  // Held or paused: the step it rests in; stopped: the last one that was seen.
   const rests = snapshot.step_names.indexOf(snapshot.rests_in);
-  const present = snapshot.step_index >= 0 ? snapshot.step_index : rests;
+  const present = snapshot.step_index >= 0 ? snapshot.step_index : rests >= 0 ? rests : lastStep;
+  lastStep = present;
   byId('steps').replaceChildren(
     ...snapshot.steps.map((step, at) => {
       const isNow = at === present;
