@@ -58,26 +58,18 @@ class Played:
     out: Path
 
 
-def scenario(case: Path, **more: Any) -> Scenario:
-    least = {
-        "version": 1,
-        "title": "Made",
-        "level": 1,
-        "briefing": "Go.",
-        "lesson": "Gone.",
-        "case": str(case),
-    }
-    return Scenario.model_validate({**least, "site_protocol": "general", **more})
+def scenario(patient_folder: Path, plan_file: Path, /, **more: Any) -> Scenario:
+    least = {"version": 1, "title": "Made", "level": 1, "briefing": "Go.", "lesson": "Gone."}
+    return Scenario.model_validate({**least, "case": str(patient_folder), "plan": str(plan_file), **more})
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory, phantom_plan: PlannedCase) -> Played:
-    """Four of the phantom's needles; a stranger's CT, a patient who moves, a jam."""
+    """The phantom's reference needles alone; a stranger's CT, a patient who moves, a jam."""
     folder = tmp_path_factory.mktemp("training")
     patient = make_case(folder / "patient").folder
     whole = phantom_plan.result.plan
     few = [needle for needle in whole.needles if needle.is_reference]
-    few += [needle for needle in whole.needles if not needle.is_reference][: 4 - len(few)]
     seeds = iter(range(1, 99))
     few = [replace(n, seeds=tuple(replace(s, number=next(seeds)) for s in n.seeds[:2])) for n in few]
     replace(whole, needles=tuple(few)).save(folder / "plan.json")
@@ -158,7 +150,7 @@ def test_the_debrief_is_written_with_recordings_that_can_be_read(played: Played,
     assert [alarm["answer"] for alarm in saved["alarms"]] == ["taken back", "seed is"]
     assert saved["figures"]["seeds_unaccounted"] == 0
     planned, true = (saved["dose"][which]["CTV"]["d90_gy"] for which in ("planned", "true"))
-    assert 0.3 * planned < true < 1.7 * planned
+    assert 0.2 * planned < true < 2.0 * planned
     poses = [pose for pose in played.trained.truth.poses if pose.needle == "N01"]
     for recording in (read_xml(tmp_path / "needles.xml"), read_sequence(tmp_path / "needles.seq.mha")):
         t_s, matrices = recording.of("N01ToRAS")

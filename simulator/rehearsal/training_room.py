@@ -45,6 +45,8 @@ from simulator.world import World
 
 CARTRIDGE_CAPACITY, DETENT_UM, GAUGE = 15, 5000, 18
 """Of the simulated applicator (assumed; published capacities are 15 and 20)."""
+POSE_EVERY_NS = 50_000_000
+"""A needle's pose is kept at most 20 times a second (assumed; trackers record 10 to 50)."""
 NOT_HERE = ("rig_by_hand", "applicator_by_hand")
 """Decisions that a training run does not offer: its people are assistants, not hands in a device's place."""
 
@@ -83,6 +85,8 @@ class TrainingRoom:
         self.scanner = led.scanner(self.world)
         self._at_scans: list[TrueNeedles] = []
         self._poses: list[Pose] = []
+        self._kept_ns: dict[str, int] = {}
+        self._unkept: set[str] = set()
         self._now: Callable[[], int] = lambda: 0
         patient.moved = self._moved
         self._faulty_scanner = FaultyScanner(_Watched(self.scanner, self._scanned), self.director)
@@ -121,6 +125,7 @@ class TrainingRoom:
     def truth(self) -> Truth:
         """Everything that was hidden."""
         patient = self.world.patient
+        self._keep_poses()
         told = self.world.theatre.handle({"do": "truth"})
         return Truth(
             at_scans=tuple(self._at_scans),
@@ -295,11 +300,26 @@ class TrainingRoom:
     # --- what is hidden --------------------------------------------------------------------------------------
 
     def _moved(self, needle: str) -> None:
+        """At most so often: what a tracker would record; where a needle came to rest is kept before anything else."""
+        if self._now() - self._kept_ns.get(needle, -POSE_EVERY_NS) < POSE_EVERY_NS:
+            self._unkept.add(needle)
+            return
+        self._keep_pose(needle)
+
+    def _keep_poses(self) -> None:
+        for needle in sorted(self._unkept & set(self.world.patient.needles)):
+            self._keep_pose(needle)
+        self._unkept.clear()
+
+    def _keep_pose(self, needle: str) -> None:
+        self._kept_ns[needle] = self._now()
+        self._unkept.discard(needle)
         patient = self.world.patient
         tip, axis = patient.true_tip_patient_mm(needle), patient.true_direction(needle)
         self._poses.append(Pose(needle, self._now(), _pose(tip, axis)))
 
     def _scanned(self, command: RequestScan) -> None:
+        self._keep_poses()
         self._at_scans.append(TrueNeedles(command.scan, self._tips_mm()))
 
     def _tips_mm(self) -> dict[str, Point]:
