@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from console.scene import Scene
 from planning.anatomy import Anatomy, build_anatomy
@@ -13,6 +14,9 @@ from planning.dicom import Case, read_case
 from planning.planner import PlanResult, make_plan
 from planning.site_protocol import SiteProtocol, load_site_protocol
 from planning.sources import load_source
+
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
 
