@@ -99,7 +99,7 @@ def campaign_command(player: Callable[[], ModuleType]) -> click.Command:
         folder = (
             OutputFolder.take_again(out) if resume else OutputFolder.take(out, overwrite=overwrite, case=case)
         )
-        with kept_once_begun(folder, campaign.ASKED_FILE):
+        with kept_once_begun(folder, campaign.ASKED_FILE, after="; --resume goes on"):
             return _play(campaign, plan_file, case, variation, folder, is_resumed=resume, chosen=chosen)
 
     return campaign

@@ -51,8 +51,11 @@ def all_or_nothing(folder: OutputFolder) -> Iterator[OutputFolder]:
 
 
 @contextmanager
-def kept_once_begun(folder: OutputFolder, record: str) -> Iterator[OutputFolder]:
+def kept_once_begun(folder: OutputFolder, record: str, after: str = "") -> Iterator[OutputFolder]:
     """Keeps the folder as soon as the file ``record`` is in it, however the work ends; before, it is as it was.
+
+    Args:
+        after: words about what to do after an interruption.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -68,7 +71,7 @@ def kept_once_begun(folder: OutputFolder, record: str) -> Iterator[OutputFolder]
         yield folder
     except KeyboardInterrupt:
         with _deaf():
-            told = f"the record is in {folder.path}" if end() else "nothing was written"
+            told = f"the record is in {folder.path}{after}" if end() else "nothing was written"
         raise Interrupted(f"interrupted; {told}.") from None
     except AskedWrongly:
         with _deaf():
