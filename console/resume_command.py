@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from console.igtl_command import igtl_arguments, igtl_options
+from console.operator_choice import OperatorChoice
 from console.run_command import EXIT_STATUSES
 from planning.refusal import AskedWrongly
 
@@ -36,7 +37,7 @@ HELD = 3
 )
 @click.option("--depth-encoder", metavar="URL", help="Where it is now.  [default: where it was]")
 @click.option("--scans", metavar="DIR", type=click.Path(path_type=Path), help="[default: as before]")
-@click.option("--operator", type=click.Choice(["terminal", "door", "auto"]), help="[default: as before]")
+@click.option("--operator", type=OperatorChoice(), help="[default: as before]")
 @click.option(
     "--record", metavar="FILE", type=click.Path(path_type=Path), help="The wires' bytes, into a new file."
 )

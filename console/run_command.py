@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from console.igtl_command import igtl_arguments, igtl_options
+from console.operator_choice import OperatorChoice
 from planning.refusal import AskedWrongly
 
 EXIT_STATUSES = """\b
@@ -56,9 +57,7 @@ Exit status:
     "[default: devices.toml beside the applicator's port]",
 )
 @click.option("--scans", required=True, metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--operator", default="terminal", show_default=True, type=click.Choice(["terminal", "door", "auto"])
-)
+@click.option("--operator", default="terminal", show_default=True, type=OperatorChoice())
 @click.option(
     "--out",
     metavar="DIR",

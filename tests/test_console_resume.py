@@ -8,10 +8,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from console.cli import main
 from console.keyboard import Keyboard
+from console.operator_choice import OperatorChoice
 from console.output_folder import OutputFolder
 from controller.devices_file import parse_devices, read_devices
 from controller.journal import Journal
@@ -44,6 +46,15 @@ def test_a_benchs_depth_encoder_stands_in_its_file() -> None:
     assert devices.encoder.counts_per_mm == 20.0
     assert devices.encoder_url == 'socket://127.0.0.1:9"'
     assert parse_devices(devices_toml(1.0), "devices.toml").encoder is None
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("console", "door"), ("door", "door"), ("terminal", "terminal"), ("auto", "auto")]
+)
+def test_people_at_consoles_answer_at_the_door(said: str, meant: str) -> None:
+    assert OperatorChoice().convert(said, None, None) == meant
+    with pytest.raises(click.BadParameter, match="nobody"):
+        OperatorChoice().convert("nobody", None, None)
 
 
 def test_grbl_settings_baud_and_reach_are_configuration() -> None:
