@@ -26,15 +26,15 @@ FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
-THICK_MM = 1.27  # 18 G
 GROUP_DEG = 5.0  # needles this parallel are followed together
 UNPLANNED_LENGTH_MM = 30.0  # of steel seen: shorter is a piece of bone, tooth or shaft (assumed)
-# Two shafts in the slice plane are told apart when they lie this many slices from each other (measured: 5 mm apart
-# at 1.25 mm and 10 mm apart at 2.5 mm are; 5 mm apart at 2.5 mm and 10 mm apart at 5 mm are not).
-RESOLVED_SLICES = 3.0
 SLICE_SIGMA_5_MM = 2.0  # 1 sigma of a tip in 5 mm slices: CLINIC.md, 1.4-2.6 mm
 SLICE_POWER = 1.71  # gives 0.19 mm at 1.25 mm and 0.61 mm at 2.5 mm, which the benchmark bears out
 THICKEST_MM = 2.5  # thicker slices cannot decide 2 mm
+THICK_DOUBT, USUAL_DEPTH_MM = (
+    0.9,
+    3.0,
+)  # in them a depth further off than needles usually are is doubted (assumed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,21 +151,6 @@ def _beside_mm(stranger: FoundNeedle, other: FoundNeedle) -> float:
     return float(np.mean(np.linalg.norm(ends - along[:, None] * line, axis=1)))
 
 
-def _unresolved_mm(needle: ExpectedNeedle, all_needles: Sequence[ExpectedNeedle], slice_mm: float) -> float:
-    """Distance of the nearest neighbour if slices this thick cannot tell the two apart, else 0.
-
-    What is found may then be the neighbour, or both in one, and its end the neighbour's.
-    """
-    in_plane = float(np.hypot(*needle.direction[:2]))
-    distances = [
-        float(np.linalg.norm(np.cross(other.tip_mm - needle.tip_mm, needle.direction)))
-        for other in all_needles
-        if other is not needle and abs(other.direction @ needle.direction) > 0.9
-    ]
-    nearest = min(distances, default=np.inf)
-    return nearest if nearest < RESOLVED_SLICES * slice_mm * in_plane else 0.0
-
-
 def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     direction = unit(np.sum([needle.direction for needle in group], axis=0))
     clip_hu = clip_level_hu(ct)
@@ -230,8 +215,8 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
         if not tip.good and not ends[k].sharp:
             continue  # neither a drop nor the image of an end: where it ends was not seen
         parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, chosen_mm[k]]
-        if n is not None:
-            pass
+        if n is not None and slice_mm > THICKEST_MM:
+            parts_mm.append(_thick_mm(float((tip.point_mm - planned_tip[n]) @ direction)))
         inside = shaft.ws >= entry_w
         needles.append(
             FoundNeedle(
@@ -245,6 +230,11 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
             )
         )
     return [n for n in needles if n.name is not None or _is_certain(n, needles)]
+
+
+def _thick_mm(deeper_mm: float) -> float:
+    """1 sigma that a depth far from the planned one adds in thick slices, where it is likelier a mistake than true."""
+    return THICK_DOUBT * max(abs(deeper_mm) - USUAL_DEPTH_MM, 0.0)
 
 
 def _is_certain(stranger: FoundNeedle, needles: list[FoundNeedle]) -> bool:

@@ -1,6 +1,6 @@
 """Imaging against the simulated scanner: real anatomy, metal by projection, DICOM files in between.
 
-A small sample of ``benchmarks/imaging_accuracy.py``, limits: the goals that it meets; the truth is the simulator's.
+A small sample of ``benchmarks/imaging_accuracy``, limits: the goals that it meets; the truth is the simulator's.
 """
 
 from __future__ import annotations
