@@ -29,10 +29,7 @@ HALVES_MM, HALVES_ALONG_MM = (
     3.4,
     1.5,
 )  # two parallel rods this near are one broad spot (3.0 mm was the widest seen)
-WAS_SHARE, LEAST_METAL_HU = (
-    0.6,
-    1200.0,
-)  # of its brightness now, and at least: metal that was there before (assumed)
+WAS_SHARE, LEAST_METAL_HU = 0.6, 400.0  # of its brightness now, and at least: filling or bone (assumed)
 LEAST_PIECES = 3  # unplanned rods, before a standing needle is looked for
 BESIDE_SHAFT_MM = 2.5
 PEAK_SHARE = 0.45  # of the usual height of a seed: what counts as bright
