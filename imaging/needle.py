@@ -26,6 +26,7 @@ FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
+THICK_MM = 1.27  # 18 G
 GROUP_DEG = 5.0  # needles this parallel are followed together
 UNPLANNED_LENGTH_MM = 30.0  # of steel seen: shorter is a piece of bone, tooth or shaft (assumed)
 SLICE_SIGMA_5_MM = 2.0  # 1 sigma of a tip in 5 mm slices: CLINIC.md, 1.4-2.6 mm

@@ -25,10 +25,8 @@ REACH_MM = 3.2
 NEAREST_MM = 2.0  # two rods nearer than this are one;
 BESIDE_MM = 3.4  # nearer than this they are one if together they are no brighter than one
 MATCH_GATE_MM = 8.0
-HALVES_MM, HALVES_ALONG_MM = (
-    3.4,
-    1.5,
-)  # two parallel rods this near are one broad spot (3.0 mm was the widest seen)
+# two parallel rods this near are one broad spot (3.0 mm was the widest seen)
+HALVES_MM, HALVES_ALONG_MM = 3.4, 1.5
 WAS_SHARE, LEAST_METAL_HU = 0.6, 400.0  # of its brightness now, and at least: filling or bone (assumed)
 LEAST_PIECES = 3  # unplanned rods, before a standing needle is looked for
 BESIDE_SHAFT_MM = 2.5

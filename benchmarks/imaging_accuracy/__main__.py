@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.imaging_accuracy.measured import Measured, measured
-from benchmarks.imaging_accuracy.rescans import Column, rescan_of
+from benchmarks.imaging_accuracy.measured import Measured, play
+from benchmarks.imaging_accuracy.rescans import Column
 
 OTHERS = ("left", "steep", "low dose", "dental", "reduced field", "breathing", "phantom 1", "phantom 2")
 COLUMNS = (
@@ -42,13 +42,6 @@ COLUMNS = (
     Column("faithful 2.5 mm, pitch 7-10", 2.5, (7.0, 10.0), 4, "faithful", ("right", "dental", "left", "phantom 2")),
     Column("faithful 2.5 mm, pitch 5", 2.5, (5.0,), 5, "faithful"),
 )  # fmt: skip
-
-
-def play(job: tuple[Column, int, int, str]) -> Measured | None:
-    """One rescan, made and looked at."""
-    column, number, seed, folder = job
-    rescan = rescan_of(column, number, seed, Path(folder))
-    return None if rescan is None else measured(rescan)
 
 
 def goals(column: Column) -> tuple[float, float]:

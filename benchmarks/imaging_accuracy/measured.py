@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.imaging_accuracy.rescans import Rescan
+from benchmarks.imaging_accuracy.rescans import Column, Rescan, rescan_of
 from imaging.deviation import Verdict, deviation
 from imaging.needle import ExpectedNeedle, find_needles, thickness_sigma_mm
 from imaging.registration import register
@@ -53,6 +54,13 @@ class Measured:
         for part in fields(self):
             setattr(self, part.name, getattr(self, part.name) + getattr(other, part.name))
         return self
+
+
+def play(job: tuple[Column, int, int, str]) -> Measured | None:
+    """One rescan, made (column, its number, seed, folder) and looked at; None when no needle found a place in it."""
+    column, number, seed, folder = job
+    rescan = rescan_of(column, number, seed, Path(folder))
+    return None if rescan is None else measured(rescan)
 
 
 def measured(rescan: Rescan, *, with_seeds: bool = True) -> Measured:
