@@ -125,7 +125,10 @@ def _words(
     if not ways and tried == 1:
         return next(iter(reasons))
     if not ways:
-        stopped = [f"{words} ({n})" for words, n in reasons.most_common(4) if words != MISSES]
+        what: Counter[str] = Counter()
+        for words, n in reasons.items():
+            what[words.split(":")[0]] += n
+        stopped = [f"{words} ({n})" for words, n in what.most_common(5) if words != MISSES]
         return f"none of {tried} directions is open: {', '.join(stopped)}" if stopped else MISSES
     of = "" if tried == 1 else f" in {ways} of {tried} directions"
     near = [

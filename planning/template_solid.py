@@ -29,6 +29,7 @@ LABEL_LEAST_MM, LABEL_MOST_MM = 2.0, 4.0
 PRESS_MM = 0.1  # a socket is this much wider than its ball
 COVER_MM = 0.3  # a ball lies this deep below its boss's face
 CLOSE_MM = 0.05
+CRUMB_MM3 = 0.1
 SMOOTH_OUTLINE_MM = 1.5
 
 
@@ -71,10 +72,10 @@ def build_solid(
     cutters = [Manifold.batch_boolean(grooves, OpType.Add) ^ layer]
     cutters += [_label(guide, label_mm) for guide in guides]
     cutters += [_socket(ball, rules) for ball in layout.balls_mm]
-    uncut = Manifold.batch_boolean([body, *cutters], OpType.Subtract)
+    uncut = _without_crumbs(Manifold.batch_boolean([body, *cutters], OpType.Subtract))
     bores = Manifold.batch_boolean([_bore(guide, rules) for guide in guides], OpType.Add)
     # Sockets and letters make no hole through the part; only the bores may raise the genus.
-    part = (uncut - bores).simplify(SIMPLIFY_MM)
+    part = _without_crumbs(uncut - bores).simplify(SIMPLIFY_MM)
     mesh = part.to_mesh64()
     vertices, triangles = _single_precision(
         mesh.vert_properties[:, :3], np.asarray(mesh.tri_verts, dtype=np.int64)
@@ -85,6 +86,13 @@ def build_solid(
         int(part.genus()),
         int(uncut.genus()),
     )
+
+
+def _without_crumbs(solid: Manifold) -> Manifold:
+    """Without separate pieces too small to be printed: cuts along a surface leave some, and the genus counts them."""
+    pieces = solid.decompose()
+    kept = [piece for piece in pieces if piece.volume() > CRUMB_MM3]
+    return solid if len(kept) == len(pieces) else Manifold.batch_boolean(kept, OpType.Add)
 
 
 def _single_precision(vertices_mm: Floats, triangles: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

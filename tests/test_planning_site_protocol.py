@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,3 +133,21 @@ def test_a_mistake_is_named_with_its_key(tmp_path: Path, old: str, new: str, wor
     else:
         message = refusal(tmp_path, old, new)
     assert words in message
+
+
+def test_every_key_is_on_the_page() -> None:
+    page = (FOLDER.parents[1] / "SITE_PROTOCOL.md").read_text(encoding="utf-8")
+
+    def keys(table: dict[str, Any]) -> set[str]:
+        found = set(table)
+        for value in table.values():
+            for inner in value if isinstance(value, list) else [value]:
+                if isinstance(inner, dict):
+                    found |= keys(inner)
+        return found
+
+    for name in built_in_names():
+        for key in keys(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))):
+            assert (
+                f"`{key}`" in page or f"`[{key}]`" in page or f"`[[{key}]]`" in page or f"`{key} " in page
+            ), key

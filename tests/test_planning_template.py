@@ -14,6 +14,7 @@ import pytest
 import trimesh
 from conftest import PlannedCase
 from made_plan import POSE, made_plan
+from manifold3d import Manifold
 
 from planning.plan import Plan, rounded_point
 from planning.refusal import AskedWrongly
@@ -23,6 +24,7 @@ from planning.template_file import read_stl, read_threemf, stl_bytes
 from planning.template_font import text_strokes
 from planning.template_guide import TemplateRules
 from planning.template_rays import crossings
+from planning.template_solid import _without_crumbs
 from planning.volume import Grid
 
 GRID = Grid((70, 85, 85), (-40.0, -150.0, -30.0), (2.0, 2.0, 2.0))
@@ -306,3 +308,12 @@ def test_rays_count_a_cubes_walls() -> None:
     np.testing.assert_allclose(second, [6.0, 6.0, np.inf])
     one = stl_bytes(np.eye(3), np.array([[0, 1, 2]]), "one")
     np.testing.assert_array_equal(read_stl(one, "one"), np.eye(3)[None])
+
+
+def test_crumbs_of_cutting_are_no_bodies_but_real_pieces_are() -> None:
+    block = Manifold.cube((10.0, 10.0, 10.0))
+    crumb = Manifold.cube((0.1, 0.1, 0.1)).translate((20.0, 0.0, 0.0))
+    piece = Manifold.cube((2.0, 2.0, 2.0)).translate((20.0, 5.0, 0.0))
+    assert _without_crumbs(block + crumb).genus() == 0
+    assert len(_without_crumbs(block + crumb).decompose()) == 1
+    assert len(_without_crumbs(block + crumb + piece).decompose()) == 2
