@@ -12,6 +12,7 @@ import pytest
 from conftest import PlannedCase
 from made_dicom import make_case
 
+from console.played_run import PlayedRun
 from console.training.debrief import Debriefed, write_debrief
 from console.training.script import HeldRule, NeedleRules, Script, ScriptedTrainee
 from console.training.transform_recording import read_sequence, read_xml
@@ -135,6 +136,21 @@ def test_the_journal_is_whole_and_plays_to_the_same_again(played: Played) -> Non
     says = [record.body["says"] for record in read_journal(journal) if record.kind == "room"]
     assert says[0] == "the patient has moved"
     assert "1 taken out of the applicator's path by hand" in says[1]
+
+
+def test_a_run_that_is_over_is_played_again_at_any_speed(played: Played) -> None:
+    records, plan = list(read_journal(played.out / "journal.sqlite")), Plan.load(played.out / "plan.json")
+    now_s = [0.0]
+    again = PlayedRun(records, plan, 100.0, lambda: now_s[0])
+    shown, states = 0, []
+    while not again.is_over:
+        now_s[0] += 1.0
+        shown += len(again.due())
+        states.append(again.state()["snapshot"]["state"])
+    assert shown == len(records)
+    assert states[-1] == "COMPLETED"
+    assert "HELD" in states or "CORRECTING_NEEDLES" in states
+    assert now_s[0] == pytest.approx(records[-1].t_ns / 1e11, abs=1.01)
 
 
 def test_the_debrief_is_written_with_recordings_that_can_be_read(played: Played, tmp_path: Path) -> None:
