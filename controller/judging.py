@@ -5,6 +5,8 @@ Knows findings and what is known; moves nothing and decides no state.
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 
 from controller.commands import RequestScan
@@ -12,7 +14,7 @@ from controller.guidance import Landing, estimate_rig
 from controller.interlocks import scan_belongs_to_plan
 from controller.knowledge import JudgedScan, Knowledge, NeedleStory
 from imaging.deviation import Verdict, deviation
-from imaging.rescan import RescanFindings
+from imaging.rescan import RescanFindings, SeenNeedle
 from planning.plan import rounded_point
 
 
@@ -46,8 +48,22 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
     return "scan_judged", known.scan_problem or seen
 
 
+TWINS_MM = 1.27
+"""Nearer than a needle is thick (18 G) two tips are one."""
+
+
+def told_apart(findings: RescanFindings) -> dict[str, SeenNeedle]:
+    """Named needles that the CT shows; where one shaft was given two names, it is not known which of both it is."""
+    named = {needle.name: needle for needle in findings.needles if needle.name is not None}
+    twins: set[str] = set()
+    for one, other in combinations(named, 2):
+        if float(np.linalg.norm(np.subtract(named[one].tip_mm, named[other].tip_mm))) < TWINS_MM:
+            twins |= {one, other}
+    return {name: needle for name, needle in named.items() if name not in twins}
+
+
 def _judge_needles(known: Knowledge, command: RequestScan, findings: RescanFindings) -> None:
-    found = {needle.name: needle for needle in findings.needles if needle.name is not None}
+    found = told_apart(findings)
     known.unseen = tuple(s.plan.name for s in known.inserted if s.plan.name not in found)
     for story in known.inserted:
         needle = found.get(story.plan.name)

@@ -12,7 +12,7 @@ import pytest
 
 from controller import ruling
 from controller.answers import Answers
-from controller.commands import AskOperator, CloseGrip, DropSeed, MoveDepth
+from controller.commands import AskOperator, CloseGrip, DropSeed, MoveDepth, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined
 from controller.interlocks import DeviceFacts, needle_is_verified
 from controller.journal import read_journal
@@ -188,6 +188,26 @@ def test_another_ct_and_a_needle_abandoned(tmp_path: Path) -> None:
 def known_states(room: Room) -> set[str]:
     states = {story.state for story in room.procedure.known.needles.values()}
     return {"at_full"} if "at reference depth" not in states else set()
+
+
+def test_a_shaft_with_two_names_is_neither_of_them(tmp_path: Path) -> None:
+    """Seen in a CT of fourteen needles: N07 and N10 on the one shaft, N07's own left without a name."""
+    room = Judge(as_proposed)
+    spoilt: list[int] = []
+
+    def one_shaft(command: RequestScan, values: dict[str, Any]) -> None:
+        if command.kind == "needles" and not spoilt:
+            spoilt.append(command.scan)
+            first, second = values["needles"]
+            moved = tuple(v + 0.3 for v in first.tip_mm)
+            values["needles"] = (first, replace(second, tip_mm=moved))
+
+    room.change_findings = one_shaft
+    room.play(tmp_path)
+    assert room.procedure.state == "COMPLETED", room.procedure.known.held_because
+    rounds = {judged.scan: dict(judged.deviations) for judged in room.procedure.known.judged}
+    assert rounds[spoilt[0]] == {}
+    assert len(rounds[spoilt[0] + 1]) == 2
 
 
 def test_no_word_holds_and_the_question_comes_again(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ class TrainingRoom:
         return faulty
 
     def _show(self, snapshot: Snapshot) -> None:
+        may = tuple(kind for kind in snapshot.may_decide if snapshot.state != "HELD" or self._is_left(kind))
+        snapshot = replace(snapshot, may_decide=may)
         if self._led.door is not None:
             self._led.door.show(snapshot)
         self._led.shown(snapshot)
