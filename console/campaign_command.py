@@ -187,7 +187,13 @@ def _play(
         summary = summarise(
             campaign.read_asked(out), tables[campaign.RUNS_FILE], tables.get(campaign.NEEDLES_FILE)
         )
-        page = write_page(out, summary, plan, list(campaign.parameters(variation)), files)
+        try:
+            page = write_page(out, summary, plan, list(campaign.parameters(variation)), files)
+        except AskedWrongly as problem:
+            print(
+                f"seedguide: stopped: {problem} Every run is kept; make room, then --resume.", file=sys.stderr
+            )
+            return STOPPED
     print_summary(screen, summary, lambda: [*(out / name for name in files), page])
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from planning.confidence import share_interval
 from planning.dicom import read_case
 from planning.frame import Floats, RigidTransform
 from planning.plan import Plan, PlannedNeedle, rounded_point
+from planning.refusal import AskedWrongly
 
 FROM_THE_FRONT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Rig z along patient y: through the skin in front of the phantom's GTV."""
@@ -155,6 +157,22 @@ def test_stopped_is_told_kept_and_has_its_status(
     assert main(["campaign", str(planned), "--out", str(out), "--dose-only"]) == 3
     assert capsys.readouterr().err == "seedguide: stopped: a worker process died; --resume goes on.\n"
     assert (out / "campaign.json").exists()
+
+    def full(*_: object) -> None:
+        raise AskedWrongly("campaign.html: can't be written (No space left on device).")
+
+    monkeypatch.undo()
+    monkeypatch.setattr("console.campaign_page.write_page", full)
+    asked = ["campaign", str(planned), "--out", str(out), "--dose-only", "--runs", "1000", "--workers", "1"]
+    monkeypatch.setattr(play.DoseRuns, "play", lambda self, runs: [free_row(self, run) for run in runs])
+    assert main([*asked, "--resume"]) == 3
+    assert "Every run is kept" in capsys.readouterr().err
+
+
+def free_row(player: Any, run: int) -> dict[str, Any]:
+    """A run that costs nothing."""
+    names = (f"{figure.structure}.{figure.metric}" for figure in player.figures.wanted)
+    return {"run": run, "seeds": 4, "seeds_lost": 0, **dict.fromkeys(names, 100.0)}
 
 
 def test_a_scheduler_that_is_not_there_leaves_nothing(

@@ -104,9 +104,10 @@ class Tables:
         self._folder, self._asked = folder, asked
         fields = [column.field() for column in columns_of(asked)]
         self._flat = pa.schema(fields, metadata={"format": "seedguide-campaign-runs/1"})
-        needle = pa.struct([column.field() for column in NEEDLE])
+        # chunks are many and small: without units and meanings, which are longer than the runs
+        needle = pa.struct([column.field().remove_metadata() for column in NEEDLE])
         nested = [pa.field("needles", pa.list_(needle))] if asked.kind == "procedure" else []
-        self._whole = pa.schema([*fields, *nested])
+        self._whole = pa.schema([*(each.remove_metadata() for each in fields), *nested])
         (folder / CHUNKS).mkdir(exist_ok=True)
 
     def write_chunk(self, number: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -160,7 +161,7 @@ def _needles(whole: pa.Table) -> pa.Table:
 
 def _write(path: Path, table: pa.Table) -> None:
     held = io.BytesIO()
-    pq.write_table(table, held, compression="zstd")
+    pq.write_table(table, held, compression="zstd", write_statistics=False)
     write_whole(path, held.getvalue())
 
 
