@@ -155,7 +155,7 @@ def _play(
     page = Beside(commands, lambda line: print(line, flush=True))
     stack.callback(page.end)
     door: Door = Door(out, is_simulated=True)
-    at_door = DoorTrainee(door, time.monotonic)
+    at_door = DoorTrainee(trainee, door, time.monotonic)
     listener = page.begun_with(view)
     return training.train(ready, out, at_door, listener, door=door, speed=CONSOLE_SPEED), ()
 

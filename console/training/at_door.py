@@ -17,10 +17,8 @@ _LOOK_EVERY_S = 0.25
 class DoorTrainee:
     """``clock``: seconds."""
 
-    name = "trainee"
-
-    def __init__(self, door: Door, clock: Callable[[], float]) -> None:
-        self._door, self._clock = door, clock
+    def __init__(self, name: str, door: Door, clock: Callable[[], float]) -> None:
+        self.name, self._door, self._clock = name, door, clock
 
     def stop_pressed(self) -> str | None:
         return None  # the room asks the door itself
