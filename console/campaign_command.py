@@ -139,6 +139,7 @@ def _play(
     from console.campaign_progress import CampaignProgress
     from console.campaign_summary import summarise
     from console.live import Screen
+    from planning.case_link import note_case
     from planning.plan import Plan
     from planning.plan_folder import PLAN_FILE
     from planning.site_protocol import load_site_protocol
@@ -161,6 +162,7 @@ def _play(
         if is_resumed:
             asked.check_goes_on(out)
         plan.save(out / PLAN_FILE)
+        note_case(out, case)
         asked.save(out)
         told.runs(asked.runs, "implants" if chosen["dose_only"] else "procedures")
         try:
