@@ -19,7 +19,10 @@ pypdf = pytest.importorskip("pypdf", reason="pypdf reads the PDF back")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> ProcedureResult:
-    return made_result(tmp_path_factory.mktemp("run"))
+    """With its report written."""
+    result = made_result(tmp_path_factory.mktemp("run"))
+    write_report(result, judge(result), None, result.folder)
+    return result
 
 
 def text_of(path: Path) -> str:
@@ -27,7 +30,6 @@ def text_of(path: Path) -> str:
 
 
 def test_everything_is_on_it(made: ProcedureResult) -> None:
-    write_report(made, judge(made), None, made.folder)
     text = text_of(made.folder / "report.pdf")
     assert "not a medical device" in text
     for needle in made.final.needles:
@@ -41,16 +43,16 @@ def test_everything_is_on_it(made: ProcedureResult) -> None:
 
 
 def test_the_same_result_gives_the_same_bytes(made: ProcedureResult) -> None:
-    write_report(made, judge(made), None, made.folder)
-    first = (made.folder / "report.pdf").read_bytes()
-    write_report(made, judge(made), None, made.folder)
-    assert (made.folder / "report.pdf").read_bytes() == first
+    again = made.folder / "again"
+    again.mkdir()
+    write_report(made, judge(made), None, again)
+    assert (again / "report.pdf").read_bytes() == (made.folder / "report.pdf").read_bytes()
 
 
-def test_a_chinese_name_is_written(made: ProcedureResult) -> None:
+def test_a_chinese_name_is_written(made: ProcedureResult, tmp_path: Path) -> None:
     named = replace(made, plan=replace(made.plan, patient_name="王^小明"))
-    write_report(named, judge(named), None, made.folder)
-    assert "王" in text_of(made.folder / "report.pdf")
+    write_report(named, judge(named), None, tmp_path)
+    assert "王" in text_of(tmp_path / "report.pdf")
 
 
 def test_who_confirmed_is_told_from_the_journal() -> None:

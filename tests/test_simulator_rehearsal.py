@@ -102,14 +102,13 @@ def test_every_seed_was_intended_before_it_was_dropped(example: ProcedureResult)
             assert record.body["seed"] in meant
 
 
-def test_same_seed_same_journal_with_imaging_too_and_another_seed_another(tmp_path: Path) -> None:
+def test_same_seed_same_journal_with_imaging_too(tmp_path: Path) -> None:
+    """That another seed gives another one, the controller's rehearsal tests without images."""
     case = make_case(tmp_path / "case", shape=(32, 80, 80)).folder
-    once, again, other = (
-        play(case, tmp_path / name, seed=seed, protocol="general", max_attempts=1)
-        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    once, again = (
+        play(case, tmp_path / name, seed=1, protocol="general", max_attempts=1) for name in ("a", "b")
     )
     assert once.digest == again.digest
-    assert once.digest != other.digest
 
 
 def test_errors_that_never_repeat_end_held_without_a_seed(tmp_path: Path) -> None:
