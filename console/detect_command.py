@@ -130,6 +130,13 @@ def _show(found: Detected, out: Path) -> None:
     if "needles" in found.what:
         screen.print(_needle_table(found))
         _say_unseen(screen, "needles", found.unseen_needles)
+        for metal in found.unresolved_metal:
+            screen.print(
+                f"Unresolved metal: {metal.length_mm:.0f} mm long, between {_point(metal.low_mm)} and "
+                f"{_point(metal.high_mm)}; needles in it could not be told apart.",
+                soft_wrap=True,
+                markup=False,
+            )
     if "seeds" in found.what:
         screen.print(_seed_table(found))
         _say_unseen(screen, "seeds", [str(number) for number in found.unseen_seeds])
@@ -148,7 +155,10 @@ def _needle_table(found: Detected) -> Table:
 
     compared = any(needle.apart is not None for needle in found.needles)
     further = ("apart", "lateral", "depth", "angle", "2 mm") if compared else ()
-    table = Table(title=f"{len(found.needles)} needles (mm)", title_justify="left")
+    title = f"{len(found.needles)} needles (mm)"
+    if found.unresolved_metal:
+        title = f"{len(found.needles)} needles, and metal that was not resolved (mm)"
+    table = Table(title=title, title_justify="left")
     for heading in ("needle", "tip x, y, z", "1 sigma", *further):
         left = heading in ("needle", "2 mm")
         table.add_column(heading, justify="left" if left else "right", no_wrap=True)

@@ -220,7 +220,8 @@ def _laid(picture: _Picture, entry: Floats, tip: Floats) -> Lines:
     curves = np.stack([entry[:, :2], slope, np.zeros_like(slope)], axis=1)
     lines = Lines(skin, curves, tip[:, 2] - 4.0)
     usual = DOT_SHARE * picture.usual_hu
-    planes = np.flatnonzero((slab.ws > skin - BEFORE_SKIN_MM) & (slab.ws < tip[:, 2].min()))[::2]
+    deepest = max(float(tip[:, 2].min()), skin)  # of what all of them reach
+    planes = np.flatnonzero((slab.ws > skin - BEFORE_SKIN_MM) & (slab.ws < deepest))[::2]
     bright = np.clip(dots(slab)[planes], -0.5 * usual, usual)
     step = float(slab.us[1] - slab.us[0])
     at = (lines.places(slab.ws[planes]) - (slab.us[0], slab.vs[0])) / step

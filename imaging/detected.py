@@ -8,7 +8,7 @@ lies now against then.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from imaging.registration import Registration, register
 from imaging.rescan import registration_box_mm
 from imaging.seed import find_seeds
 from imaging.straight_metal import guess_needles, leaves_the_body
+from imaging.unresolved import UnresolvedMetal, unresolved
 from planning.frame import Floats, RigidTransform, unit
 from planning.plan import Plan, Point, rounded_point
 from planning.refusal import AskedWrongly
@@ -28,6 +29,7 @@ FORMAT = "seedguide-detected/1"
 LEAST_SEEN = 0.5  # of a needle between skin and tip, when no plan vouches for it
 MOST_SIGMA_MM = 3.0  # of a needle for which no plan vouches
 BESIDE_AXIS_MM = 3.0  # a "seed" this near to a needle's axis is a piece of the needle
+GUESS_MM = 5.0  # a guessed depth further off than this is guessed again
 WHAT = ("needles", "seeds")
 
 
@@ -77,6 +79,7 @@ class Detected:
     unseen_seeds: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     places: dict[str, Placed] = field(default_factory=dict)
+    unresolved_metal: tuple[UnresolvedMetal, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values (described in ``DETECTED.md``)."""
@@ -119,6 +122,7 @@ class Detected:
                 for needle in self.needles
             ],
             "unseen_needles": list(self.unseen_needles),
+            "unresolved_metal": [metal.to_json() for metal in self.unresolved_metal],
             "seeds": [
                 {
                     "centre_mm": list(seed.centre_mm),
@@ -180,9 +184,16 @@ def detect(
         )
     needles: list[DetectedNeedle] = []
     places: dict[str, Placed] = {}
+    rest: list[UnresolvedMetal] = []
     if "needles" in what:
         if plan is None or scan_from_plan is None:
-            needles = [_reported(scan, needle, None, tre_mm) for needle in _unplanned(scan)]
+            standing, rest = _unplanned(scan)
+            needles = [_reported(scan, needle, None, tre_mm) for needle in standing]
+            if rest:
+                notes.append(
+                    f"{len(rest)} piece{'s' * (len(rest) > 1)} of metal could not be told apart into needles: "
+                    "there may be more needles than are listed"
+                )
         else:
             found, expected = _planned(scan, plan, scan_from_plan, notes)
             places = {
@@ -192,7 +203,7 @@ def detect(
     names = {needle.planned for needle in needles}
     seeds: list[DetectedSeed] = []
     numbers: list[int] = []
-    if "seeds" in what and plan is None and needles:
+    if "seeds" in what and plan is None and (needles or rest):
         notes.append(
             "seeds not looked for: without a plan, pieces of needles look like seeds (--what seeds does)"
         )
@@ -211,6 +222,7 @@ def detect(
         tuple(number for number in numbers if number not in seen),
         tuple(notes),
         places,
+        tuple(rest),
     )
 
 
@@ -288,14 +300,29 @@ def _distinct(found: Sequence[FoundNeedle], expected: Sequence[ExpectedNeedle]) 
     return [needle for needle in found if any(needle is one for one in kept)]
 
 
-def _unplanned(scan: CtVolume) -> list[FoundNeedle]:
-    guesses = guess_needles(scan)
-    if not guesses:
-        return []
-    found = _distinct(find_needles(scan, guesses).found, guesses)
+def _unplanned(scan: CtVolume) -> tuple[list[FoundNeedle], list[UnresolvedMetal]]:
+    """What looks like a needle, and metal that no needle explains."""
+    guesses, metal = guess_needles(scan)
+    found: list[FoundNeedle] = []
+    if guesses:
+        found = _certain(scan, guesses)
+        told = {needle.name: needle for needle in found}
+        if any(
+            abs(float((told[g.name].tip_mm - g.tip_mm) @ g.direction)) > GUESS_MM
+            for g in guesses
+            if g.name in told
+        ):  # depths were guessed badly: once more with those that were seen
+            found = _certain(
+                scan, [replace(g, tip_mm=told[g.name].tip_mm) if g.name in told else g for g in guesses]
+            )
+    lines = [(needle.entry_mm, needle.outside) for needle in found]
+    return found, [rest for piece in metal for rest in unresolved(scan, piece, lines)]
+
+
+def _certain(scan: CtVolume, guesses: Sequence[ExpectedNeedle]) -> list[FoundNeedle]:
     return [
         needle
-        for needle in found
+        for needle in _distinct(find_needles(scan, guesses, planned=False).found, guesses)
         if needle.seen_share >= LEAST_SEEN
         and needle.sigma_mm < MOST_SIGMA_MM
         # the chord, not the direction at the tip: a bent needle's tip points past where it entered

@@ -64,6 +64,7 @@ class FoundNeedle:
         tip_mm: ``(3,)``.
         direction: ``(3,)`` unit vector of the axis at the tip, towards the tip.
         entry_mm: ``(3,)`` on its axis at the depth of the expected skin point.
+        outside: ``(3,)`` unit vector of the straight axis outside the skin, inwards.
         sigma_mm: 1 sigma of the tip's 3-D position, from detection (not registration, not slice thickness).
         shaft_hu: peak of the shaft near its end (above clipping if clipped).
         seen_share: share of the length from entry to tip on which the shaft was seen.
@@ -73,6 +74,7 @@ class FoundNeedle:
     tip_mm: Floats
     direction: Floats
     entry_mm: Floats
+    outside: Floats
     sigma_mm: float
     shaft_hu: float
     seen_share: float
@@ -99,17 +101,18 @@ def thickness_sigma_mm(slice_mm: float) -> float:
     return sigma if slice_mm <= THICKEST_MM else max(sigma, SLICE_SIGMA_5_MM)
 
 
-def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle]) -> NeedleFindings:
+def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle], *, planned: bool = True) -> NeedleFindings:
     """Find the needles of a scan.
 
     Args:
         ct: the scan; needles of 18 G steel, any direction, slices preferably <= 1.25 mm.
         expected: where needles should be, in the scan's own patient frame.
+        planned: whether a plan says so; else they are guesses, whose depths tell nothing about where a needle ends.
     """
     found: list[FoundNeedle] = []
     unseen: list[str] = []
     for group in _parallel_groups(expected):
-        needles = _find_group(ct, group)
+        needles = _find_group(ct, group, planned=planned)
         seen = {needle.name for needle in needles}
         found += needles
         unseen += [needle.name for needle in group if needle.name not in seen]
@@ -152,7 +155,7 @@ def _beside_mm(stranger: FoundNeedle, other: FoundNeedle) -> float:
     return float(np.mean(np.linalg.norm(ends - along[:, None] * line, axis=1)))
 
 
-def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
+def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> list[FoundNeedle]:
     direction = unit(np.sum([needle.direction for needle in group], axis=0))
     clip_hu = clip_level_hu(ct)
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
@@ -181,7 +184,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
     def looked_at(names: list[int | None]) -> tuple[list[Shaft], list[Tip], list[float]]:
         """Shafts up to their ends, the ends, and what the choice of the end adds to sigma."""
         reach = [
-            _believed_end(end, None if n is None else float(planned_tip[n] @ direction))
+            _believed_end(end, float(planned_tip[n] @ direction) if planned and n is not None else None)
             for end, n in zip(ends, names, strict=True)
         ]
         seen = [shaft.up_to(w) for shaft, (w, _) in zip(shafts, reach, strict=True)]
@@ -216,7 +219,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
         if not tip.good and not ends[k].sharp:
             continue  # neither a drop nor the image of an end: where it ends was not seen
         parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, chosen_mm[k]]
-        if n is not None and slice_mm > THICKEST_MM:
+        if planned and n is not None and slice_mm > THICKEST_MM:
             parts_mm.append(_thick_mm(float((tip.point_mm - planned_tip[n]) @ direction)))
         inside = shaft.ws >= entry_w
         needles.append(
@@ -225,6 +228,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle]) -> list[FoundNeedle]:
                 tip.point_mm,
                 axis.towards(slab, shaft.ws[-1]),
                 entries[k],
+                axis.towards(slab, entry_w),
                 float(np.linalg.norm(parts_mm)),
                 tip.shaft_hu,
                 float(np.mean(shaft.peak_hu[inside] > least_hu)) if inside.any() else 1.0,

@@ -33,6 +33,14 @@ def across(direction: ArrayLike) -> tuple[Floats, Floats]:
     return u, np.cross(w, u)
 
 
+def ring_hu(ct: CtVolume, points_mm: Floats, direction: Floats, radius_mm: float) -> Floats:
+    """Median HU ``(n,)`` on a ring around each point: what a line runs through, the metal left out."""
+    u, v = across(direction)
+    angle = np.arange(12) * np.pi / 6
+    ring = radius_mm * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
+    return np.asarray(np.median(sample_hu(ct, points_mm[:, None] + ring), axis=1), dtype=float)
+
+
 def clip_level_hu(ct: CtVolume) -> float:
     """The HU at which the scanner clipped (several voxels share the greatest value), or infinity."""
     top = int(ct.hu.max())

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.optimize import linear_sum_assignment
 
 from imaging.sample import clip_level_hu, sample_hu
-from imaging.straight_metal import guess_needles
+from imaging.straight_metal import lone_needles
 from planning.frame import Floats, RigidTransform, unit
 from planning.volume import CtVolume, Grid
 
@@ -139,7 +139,7 @@ def _in_a_shaft(ct: CtVolume, rods: _Rods, partner: list[int | None]) -> NDArray
     out = np.zeros(len(partner), dtype=bool)
     if np.count_nonzero(strange) < LEAST_PIECES:
         return out
-    for needle in guess_needles(ct):
+    for needle in lone_needles(ct):
         offset = rods.places - needle.tip_mm
         along = offset @ needle.direction
         beside = np.linalg.norm(offset - along[:, None] * needle.direction, axis=1)

@@ -2,19 +2,20 @@
 
 Gives first guesses only; ends are found by ``needle`` from the voxels as for planned ones. Modest on purpose: a
 needle must show at least 20 mm of itself brighter than bone, and come from the air or from the edge of the
-picture. What it misses (wholly starved shafts, needles starved where they enter, slices above 2.5 mm) ``needle``
-may still find beside the others, because it follows every shaft parallel to them.
+picture. Needles that touch in the picture are no such pieces: ``bundle`` seeks lines in what they are together. What
+both miss (wholly starved shafts, slices above 2.5 mm) ``needle`` may still find beside the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import find_objects, label
 
+from imaging.bundle import Metal, bundles, inwards, metal_at_edge, metal_outside, needles_of
 from imaging.needle import ExpectedNeedle
-from imaging.sample import across, inside, sample_hu
+from imaging.sample import across, inside, ring_hu, sample_hu
 from imaging.shaft import SKIN_HU, expected_contrast_hu
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
@@ -26,6 +27,7 @@ SLIM = 14.0  # length over width (rms), at least
 SAME_LINE_MM = 2.0
 RING_MM = 6.0  # around a line: skin is crossed where most of this ring is air
 MOST_OUTSIDE_MM = 8.0  # of tissue between the skin and where metal is first seen
+TOUCHING_SHARE = 0.1  # of metal that no straight piece explains: needles touch in the picture
 BACK_MM = 200.0  # a needle's length
 
 
@@ -51,21 +53,42 @@ class _Stick:
         return beside < SAME_LINE_MM and -5.0 < along < length + 5.0
 
 
-def guess_needles(ct: CtVolume) -> tuple[ExpectedNeedle, ...]:
-    """Needles that the picture itself suggests, named ``1`` ... in no meaningful order."""
-    guesses: list[ExpectedNeedle] = []
-    for stick in _sticks(ct):
-        pointed = _pointed_inwards(ct, stick)
-        if pointed is None:
+def lone_needles(ct: CtVolume) -> tuple[ExpectedNeedle, ...]:
+    """Needles that stand alone in the picture, as straight bright pieces, named ``1`` ... in no meaningful order."""
+    guesses = [guess for stick in _sticks(ct) if (guess := _guess(ct, stick)) is not None]
+    return tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1))
+
+
+def guess_needles(ct: CtVolume) -> tuple[tuple[ExpectedNeedle, ...], tuple[Metal, ...]]:
+    """Needles that the picture itself suggests, alone or touching, and its long metal outside the body."""
+    guesses = list(lone_needles(ct))
+    slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
+    metal = bundles(metal_outside(ct) or metal_at_edge(ct))
+    for piece in metal:
+        free = piece.without([(guess.entry_mm, guess.direction) for guess in guesses], slice_mm)
+        into = inwards(ct, piece)
+        if into is None or np.mean(free) < TOUCHING_SHARE:
             continue
-        outer, tip = pointed.ends_mm
-        entry = _skin_mm(ct, tip, pointed.direction)
-        if entry is None:  # the line leaves the picture before the skin
-            entry = outer
-        elif float((outer - entry) @ pointed.direction) > MOST_OUTSIDE_MM:
-            continue  # begins inside the body: a row of seeds, a tooth's post, a plate
-        guesses.append(ExpectedNeedle(str(len(guesses) + 1), tip, pointed.direction, entry))
-    return tuple(guesses)
+        entries, tips = needles_of(ct, piece, into)
+        guesses = [guess for guess in guesses if not piece.holds(guess.entry_mm, guess.direction)]
+        guesses += [
+            ExpectedNeedle("", tip, unit(tip - entry), entry)
+            for entry, tip in zip(entries, tips, strict=True)
+        ]
+    return tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1)), tuple(metal)
+
+
+def _guess(ct: CtVolume, stick: _Stick) -> ExpectedNeedle | None:
+    pointed = _pointed_inwards(ct, stick)
+    if pointed is None:
+        return None
+    outer, tip = pointed.ends_mm
+    entry = _skin_mm(ct, tip, pointed.direction)
+    if entry is None:  # the line leaves the picture before the skin
+        entry = outer
+    elif float((outer - entry) @ pointed.direction) > MOST_OUTSIDE_MM:
+        return None  # begins inside the body: a row of seeds, a tooth's post, a plate
+    return ExpectedNeedle("", tip, pointed.direction, entry)
 
 
 def leaves_the_body(ct: CtVolume, tip_mm: Floats, direction: Floats) -> bool:
@@ -132,7 +155,7 @@ def _beyond(ct: CtVolume, end_mm: Floats, direction: Floats) -> str:
     points = end_mm + np.arange(4.0, 12.1, 2.0)[:, None] * direction
     if not inside(ct, points).all():
         return "edge"
-    return "air" if float(np.median(_ring_hu(ct, points, direction))) < SKIN_HU else "tissue"
+    return "air" if float(np.median(ring_hu(ct, points, direction, RING_MM))) < SKIN_HU else "tissue"
 
 
 def _to_skin_mm(ct: CtVolume, stick: _Stick) -> float:
@@ -146,16 +169,8 @@ def _skin_mm(ct: CtVolume, tip_mm: Floats, direction: Floats) -> Floats | None:
     points = tip_mm - s[:, None] * direction
     seen = inside(ct, points)
     count = int(np.argmin(seen)) if not seen.all() else len(s)
-    air = _ring_hu(ct, points[:count], direction) < SKIN_HU
+    air = ring_hu(ct, points[:count], direction, RING_MM) < SKIN_HU
     if count < 10 or not air[-10:].all():
         return None
     last_tissue = int(np.flatnonzero(~air)[-1]) if (~air).any() else 0
     return np.asarray(points[last_tissue])
-
-
-def _ring_hu(ct: CtVolume, points_mm: Floats, direction: Floats) -> Floats:
-    """Median HU ``(n,)`` on a ring around each point: what the line runs through, the metal left out."""
-    u, v = across(direction)
-    angle = np.arange(12) * np.pi / 6
-    ring = RING_MM * (np.cos(angle)[:, None] * u + np.sin(angle)[:, None] * v)
-    return np.asarray(np.median(sample_hu(ct, points_mm[:, None] + ring), axis=1), dtype=float)

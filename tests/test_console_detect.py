@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_dicom import make_case
 from made_plan import made_plan
+from scipy.ndimage import gaussian_filter
 from synthetic_ct import TrueNeedle, add_needles, add_noise, add_seeds, anatomy_hu, grid_around, volume
 
 from console.cli import main
@@ -121,6 +122,50 @@ def test_a_cropped_scan_gives_the_same_tips(six: CtVolume) -> None:
     found = detect(cut, what=("needles",))
     assert len(found.needles) == 6
     assert max(nearest_mm(true_needles(), [n.tip_mm for n in found.needles])) < LIMIT_MM
+
+
+@pytest.fixture(scope="module")
+def touching() -> tuple[CtVolume, list[TrueNeedle]]:
+    """Nine needles in three rows, 3.6 mm apart in 2.5 mm slices: rows are one piece of metal in the picture."""
+    grid = grid_around((-40, 0, 0), (140, 60, 50), (0.98, 0.98, 2.5))
+    needles = [
+        TrueNeedle(
+            f"N{k + 1:02d}", skin_at(3.6 * (k % 3 - 1), 5.0 * (k // 3 - 1)), DIRECTION, 46.0 + k, np.zeros(3)
+        )
+        for k in range(9)
+    ]
+    rng = np.random.default_rng(2)
+    metal = np.zeros(grid.shape)
+    add_needles(metal, grid, needles, rng)
+    hu = anatomy_hu(grid) + 2.0 * gaussian_filter(metal, (0.0, 0.6, 0.6))
+    add_noise(hu, rng)
+    return volume(hu, grid), needles
+
+
+def test_needles_that_touch_in_the_picture_are_told_apart(
+    touching: tuple[CtVolume, list[TrueNeedle]],
+) -> None:
+    scan, truth = touching
+    found = detect(scan, what=("needles",))
+    assert len(found.needles) == len(truth)
+    off_mm = sorted(nearest_mm(truth, [n.tip_mm for n in found.needles]))
+    assert np.median(off_mm) < 0.6
+    assert off_mm[-2] < 1.2, "one whose end a neighbour covers may be missed"
+    assert found.unresolved_metal == ()
+
+
+def test_metal_that_is_no_needle_is_told_with_its_extent_and_never_only_as_no_needle(bare: CtVolume) -> None:
+    """A thick rod outside the body: longer than wide, and no needle."""
+    hu = bare.hu.copy()
+    box = GRID.box((-78.0, -5.0, -6.0), (-64.0, 25.0, 6.0))
+    hu[box] = 2500
+    found = detect(replace(bare, hu=hu))
+    assert found.needles == ()
+    (metal,) = found.unresolved_metal
+    assert metal.low_mm[1] == pytest.approx(-5.0, abs=1.0)
+    assert metal.high_mm[1] == pytest.approx(25.0, abs=1.0)
+    assert any("could not be told apart" in note for note in found.notes)
+    assert found.to_json()["unresolved_metal"][0]["length_mm"] == metal.length_mm
 
 
 def test_with_a_plan_each_has_its_name_and_one_that_is_not_there_is_said() -> None:
