@@ -39,6 +39,7 @@ SECTIONS = (
     Section("fuzz_dicom", "Damaged DICOM"),
     Section("scanner", "Simulated scanner"),
     Section("imaging_accuracy", "Needles, seeds and registration against truth"),
+    Section("imaging_speed", "Imaging time on 512 x 512 x 100 voxels"),
     Section("receiver", "Receiving a series"),
     Section("rehearsal", "A whole rehearsal"),
     Section("kill_points", "The controller killed at every point"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from imaging.assignment import assign
 from imaging.comb import fitted_comb
@@ -112,7 +113,10 @@ def find_needles(ct: CtVolume, expected: Sequence[ExpectedNeedle], *, planned: b
     found: list[FoundNeedle] = []
     unseen: list[str] = []
     for group in _parallel_groups(expected):
-        needles = _find_group(ct, group, planned=planned)
+        with threadpool_limits(
+            limits=1, user_api="blas"
+        ):  # for small matrices, threads cost more than they save
+            needles = _find_group(ct, group, planned=planned)
         seen = {needle.name for needle in needles}
         found += needles
         unseen += [needle.name for needle in group if needle.name not in seen]

@@ -22,7 +22,9 @@ from planning.volume import CtVolume
 
 REACH_MM = 3.2  # in the image plane: voxels this near to a line take part
 OWN_RADIUS_MM = 0.35  # 1 sigma of a needle's cross-section across the slices
-COARSEST_PIXEL_MM = 0.7  # finer ones tell nothing more about a line
+COARSEST_PIXEL_MM = (
+    1.0  # finer ones are left out as long as this is not exceeded: they tell hardly more about a line
+)
 LEAST_HU = -150.0  # air looks like fat: only what is brighter matters
 
 
@@ -118,7 +120,7 @@ def voxels_near(
     near = np.zeros(part.shape, dtype=np.bool_)
     if near.size:
         dx, dy, dz = ct.grid.spacing_mm
-        steps = np.array([max(1, round(COARSEST_PIXEL_MM / d - 0.3)) for d in (dy, dx)])
+        steps = np.array([max(1, int(COARSEST_PIXEL_MM / d)) for d in (dy, dx)])
         reach = np.array((slice_mm / 2.0 + reach_mm - 2.2, reach_mm, reach_mm)) / (dz, dy, dx)
         _mark(near, np.asarray(part.index_of(centres), dtype=float), reach, steps)
     index = np.argwhere(near)

@@ -122,7 +122,7 @@ NAMES = (
     "registrations that failed",
     "seeds seen, false (>= 98 %, <= 2 %)",
     "seed position mm, median / 95 % (0.7 at 1.25)",
-    "seed direction deg, median / 95 %",
+    "seed direction deg (the planned one is kept), median / 95 %",
     "CPU s: registration / needles / seeds",
 )  # fmt: skip
 

@@ -130,15 +130,16 @@ def _registered(out: Measured, rescan: Rescan, reference: CtVolume) -> RigidTran
 
 
 def _seeds(out: Measured, rescan: Rescan, reference: CtVolume) -> None:
-    """Planned seeds lie 1 mm (1 sigma per axis) beside the true ones; the registration is the true one."""
+    """Planned seeds lie 1 mm (1 sigma per axis) beside the true ones, along the needles' planned direction, not their
+    true one, as in a run; the registration is the true one."""
     ct = read_ct(rescan.seeds)
     random = np.random.default_rng(len(rescan.seeds_mm))
     planned = rescan.seeds_mm + random.normal(0.0, 1.0, rescan.seeds_mm.shape)
     began = time.process_time()
-    back = RigidTransform.from_matrix(rescan.moved[1]).inverse()
-    found = find_seeds(
-        ct, centres_mm=planned, directions=rescan.seed_directions, before=reference, before_from_scan=back
-    )
+    scan_from_plan = RigidTransform.from_matrix(rescan.moved[1])
+    back = scan_from_plan.inverse()
+    directions = np.tile(scan_from_plan.turn(rescan.direction), (len(planned), 1))
+    found = find_seeds(ct, centres_mm=planned, directions=directions, before=reference, before_from_scan=back)
     out.seeds_cpu_s.append(time.process_time() - began)
     places = np.array([s.centre_mm for s in found]).reshape(-1, 3)
     out.seeds += len(planned)
