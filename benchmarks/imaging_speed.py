@@ -1,8 +1,8 @@
 """How long imaging takes on a CT of 512 x 512 x 100 voxels with 20 needles: ``python -m benchmarks.imaging_speed``.
 
-A phantom (``imaging_accuracy.anatomy``) is scanned, fast, with needles 8 and 5 mm apart; it is registered to its planning
-CT and the needles are found ``--times`` times. CPU seconds of the process, medians without the first turn, which compiles.
-Asked: registration within 3 s, needles within 2 s.
+A phantom (``imaging_accuracy.anatomy``) is scanned, fast, with needles 8 and 5 mm apart; it is registered to its
+planning CT and the needles are found ``--times`` times. CPU seconds of the process, medians without the first turn,
+which compiles. Asked: registration within 3 s, needles within 2 s.
 """
 
 from __future__ import annotations
