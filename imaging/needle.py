@@ -24,6 +24,7 @@ SIDE_MM = 14.0  # looked at beside the outermost expected axis
 BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
 OUTSIDE_MM = 40.0  # looked at outside the skin
 FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
+BRIDGED_SIGMA = 0.3  # 1 sigma of a tip per mm of its shaft inside the skin that isn't seen (assumed)
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
@@ -226,6 +227,10 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> 
         if planned and n is not None and slice_mm > THICKEST_MM:
             parts_mm.append(_thick_mm(float((tip.point_mm - planned_tip[n]) @ direction)))
         inside = shaft.ws >= entry_w
+        seen_share = float(np.mean(shaft.peak_hu[inside] > least_hu)) if inside.any() else 1.0
+        # beyond a stretch that was bridged, what is seen may be another needle's
+        bridged_mm = (1.0 - seen_share) * max(float(shaft.ws[-1]) - entry_w, 0.0)
+        parts_mm.append(BRIDGED_SIGMA * bridged_mm)
         needles.append(
             FoundNeedle(
                 None if n is None else group[n].name,
@@ -235,7 +240,7 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> 
                 axis.towards(slab, entry_w),
                 float(np.linalg.norm(parts_mm)),
                 tip.shaft_hu,
-                float(np.mean(shaft.peak_hu[inside] > least_hu)) if inside.any() else 1.0,
+                seen_share,
             )
         )
     return [n for n in needles if n.name is not None or _is_certain(n, needles)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_ct import (
@@ -160,6 +162,28 @@ def test_a_shaft_starved_in_the_middle_is_followed_to_its_tip() -> None:
     found = find_needles(volume(hu, grid), [expected])
     assert found.unseen == ()
     assert errors_mm(found, [true])[0] < 0.8
+
+
+def test_a_tip_beyond_a_stretch_that_is_not_seen_is_less_sure() -> None:
+    """10 mm of one shaft are as dim as tissue; what lies beyond may be another needle's, and sigma says so."""
+    pairs = [needle_at("N01", -4.0, 0.0, 50.0), needle_at("N02", 4.0, 0.0, 50.0)]
+    scan = scan_of([true for true, _ in pairs])
+    expected = [plan for _, plan in pairs]
+    whole = find_needles(scan, expected).needle("N01")
+    hidden = expected[0].entry_mm + 25.0 * DIRECTION
+    points = scan.grid.point_of(np.argwhere(np.ones(scan.hu.shape, dtype=bool))) - hidden
+    along = points @ DIRECTION
+    beside = np.linalg.norm(points - along[:, None] * DIRECTION, axis=1)
+    hu = scan.hu.copy()
+    hu.reshape(-1)[(np.abs(along) < 5.0) & (beside < 3.2)] = 40
+    cut = find_needles(replace(scan, hu=hu), expected)
+    bridged, other = cut.needle("N01"), cut.needle("N02")
+    assert whole is not None
+    assert bridged is not None
+    assert other is not None
+    assert bridged.seen_share < 0.95
+    assert bridged.sigma_mm > whole.sigma_mm + 1.0
+    assert other.sigma_mm < 1.0
 
 
 def test_shallow_reference_needles_are_found() -> None:
