@@ -237,3 +237,18 @@ def test_an_absent_needle_does_not_split_another_one_in_two(absent: int) -> None
     assert found.unseen == (pairs[absent][0].name,)
     assert found.unplanned == ()
     assert max(errors_mm(found, there)) < 0.8
+
+
+@pytest.mark.parametrize(("strayed", "onto"), [(1, 0), (3, 4)])
+def test_two_names_never_go_to_one_shaft(
+    six: tuple[list[TrueNeedle], list[ExpectedNeedle], CtVolume], strayed: int, onto: int
+) -> None:
+    """The CT before took one needle's tip for its neighbour's: expected there, it leans by 8 to 10 degrees."""
+    needles, expected, ct = six
+    entry, tip = expected[strayed].entry_mm, needles[onto].tip_mm
+    told = list(expected)
+    told[strayed] = ExpectedNeedle(expected[strayed].name, tip, unit(tip - entry), entry)
+    found = find_needles(ct, told)
+    assert found.unplanned == ()
+    assert len(found.found) == 6
+    assert max(errors_mm(found, needles)) < 0.8
