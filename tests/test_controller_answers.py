@@ -45,7 +45,7 @@ def test_a_no_counts_as_well_and_a_withdrawn_question_takes_none() -> None:
         ("the analysis of the CT in 0002 has no result: its process was killed", "once more"),
         ("rig: " + str(why_real_is_refused(False, True)), "Begin again in a new folder"),
         ("rig: " + str(why_real_is_refused(True, False)), "Begin again in a new folder"),
-        ("stopped by Ann", "reason for the stop"),
+        ("stopped by Ann", "A stop ends the procedure"),
         ("something unheard of", DEFAULT),
     ],
 )
