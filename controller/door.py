@@ -1,20 +1,19 @@
 """The controller's one local door: news out, operators' answers and the stop in (DOOR.md).
 
-A thread of its own serves it; the loop that owns the ports only puts news down and picks the stop up, and waits for
-nobody: a reader that is slow misses snapshots, not the loop. Knows sockets and who may speak; decides nothing.
+A thread of its own serves it (``controller.door_visitors``); the loop that owns the ports only puts news down and picks
+the stop up, and waits for nobody: a reader that is slow misses snapshots, not the loop. Knows who may say what; decides
+nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hmac
-import selectors
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from controller import protocol
 from controller.answers import Answers
 from controller.commands import AskOperator
 from controller.door_files import DoorFiles
+from controller.door_visitors import MOST_CLIENTS, Visitor, Visitors
 from controller.door_words import (
-    LONGEST_LINE,
     LONGEST_REASON,
     VERSION,
     NotUnderstoodError,
@@ -46,31 +45,13 @@ from drivers.applicator_language import ApplicatorState
 from drivers.rig_language import RigState
 from planning.refusal import AskedWrongly
 
-MOST_CLIENTS = 8
-HELLO_WITHIN_S = 5.0
-BEAT_EVERY_S = 0.5
-"""So often followers are told how long ago the loop that owns the ports last looked in."""
-_LOOK_EVERY_S = 0.1
 PROPOSE_EVERY_S = 1.0
 """At most one proposal in so long: the journal keeps each."""
 KNOCK_EVERY_S = 10.0
 """At most one refused knock in so long goes into the journal, with the number of those before it."""
-_CHUNK = 65_536
-_MOST_UNREAD = 1_000_000
 _MOST_RECORDS = 64
-
-
-@dataclass(eq=False)
-class _Client:
-    link: socket.socket
-    hello_by_s: float
-    heard: bytearray = field(default_factory=bytearray)
-    to_say: bytearray = field(default_factory=bytearray)
-    who: str = ""
-    follows: bool = False
-    seen: int = 0
-    since: int | None = None
-    is_leaving: bool = False
+_MOST_TOLD_AT_ONCE = 65_536
+"""Bytes: the rest of the records follows when these are read."""
 
 
 class Door:
@@ -109,33 +90,31 @@ class Door:
         self._devices: tuple[RigState | None, ApplicatorState | None, bool] = (None, None, False)
         self._told_devices: tuple[RigState | None, ApplicatorState | None, bool] = self._devices
         self._peak_force_mn: int | None = None
-        self._last_look_s = self._last_beat_s = clock_s()
+        self._last_look_s = clock_s()
         self._notes: deque[tuple[Kind, dict[str, Any]]] = deque()
         self._proposals = Proposals()
-        self._proposer: _Client | None = None
+        self._proposer: Visitor | None = None
         self._last_proposal_s = -PROPOSE_EVERY_S
         self._last_knock_s, self._unsaid = -KNOCK_EVERY_S, 0
-        self._clients: list[_Client] = []
         self._is_closing = False
         self._files = DoorFiles(folder)
         self._bell, self._rope = socket.socketpair()  # rings in the ports' loop
-        self._awake, self._alarm = socket.socketpair()  # wakes this thread
-        for end in (self._bell, self._rope, self._awake, self._alarm):
-            end.setblocking(False)
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
+        listener: socket.socket | None = None
         try:
             self._token = self._files.new_token()
-            self._listener, self.address = self._files.listen(tcp_port, backlog=MOST_CLIENTS)
+            listener, self.address = self._files.listen(tcp_port, backlog=MOST_CLIENTS)
             self._files.write_address({"version": VERSION, **self.address})
         except OSError as problem:
+            if listener is not None:
+                listener.close()
             self._clear_away()
             raise AskedWrongly(f"{folder}: the door can't be opened here ({problem}).") from problem
         for record in earlier:
             self._keep(record)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ, None)
-        self._selector.register(self._awake, selectors.EVENT_READ, None)
-        self._thread = threading.Thread(target=self._serve, daemon=True, name="door")
-        self._thread.start()
+        self._visitors = Visitors(listener, self, clock_s)
+        self._visitors.start()
 
     # --- the ports' loop: none of these waits ---------------------------------------------------------------
 
@@ -151,13 +130,13 @@ class Door:
                 self._answers.withdraw()
                 self._asked.notify_all()
             self._review_proposal()
-        self._wake()
+        self._visitors.wake()
 
     def recorded(self, record: Record) -> None:
         """A record that is on disk."""
         with self._lock:
             self._keep(record)
-        self._wake()
+        self._visitors.wake()
 
     def _keep(self, record: Record) -> None:
         self._records.append(record)
@@ -169,7 +148,7 @@ class Door:
         is_new = have_stopped and not self._devices[2]
         self._devices = (rig, applicator, have_stopped)
         if is_new:
-            self._wake()
+            self._visitors.wake()
 
     def stop_pressed(self) -> str | None:
         """Who pressed stop, once each. The time of the call is told to followers: a loop that hangs is seen."""
@@ -201,8 +180,7 @@ class Door:
         with self._asked:
             self._is_closing = True
             self._asked.notify_all()
-        self._wake()
-        self._thread.join(2.0)
+        self._visitors.close()
         self._clear_away()
 
     # --- who answers ------------------------------------------------------------------------------------------
@@ -212,7 +190,7 @@ class Door:
         with self._asked:
             self._answers.ask(command)
             self._version += 1
-            self._wake()
+            self._visitors.wake()
             while command.number not in self._taken:
                 self._review_proposal()
                 is_asked = self._answers.asked is not None and self._answers.asked.number == command.number
@@ -223,42 +201,13 @@ class Door:
 
     def _clear_away(self) -> None:
         self._files.clear_away()
-        for end in (self._bell, self._rope, self._awake, self._alarm, getattr(self, "_listener", None)):
-            if end is not None:
-                end.close()
+        self._bell.close()
+        self._rope.close()
 
-    # --- the door's thread --------------------------------------------------------------------------------------
+    # --- the visitors' host, on their thread ----------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        until_s: float | None = None
-        while until_s is None or (self._clock_s() < until_s and any(c.to_say for c in self._clients)):
-            for key, ready in self._selector.select(0.05 if until_s is not None else _LOOK_EVERY_S):
-                if key.fileobj is self._listener:
-                    self._let_in()
-                elif key.fileobj is self._awake:
-                    with contextlib.suppress(BlockingIOError):
-                        self._awake.recv(4096)
-                elif ready & selectors.EVENT_READ:
-                    self._hear(key.data)
-            now_s = self._clock_s()
-            self._look_at_devices()
-            is_beat = now_s - self._last_beat_s >= BEAT_EVERY_S
-            if is_beat:
-                self._last_beat_s = now_s
-            for client in self._clients[:]:
-                if is_beat and client.follows and not client.to_say:
-                    client.to_say += line_of({"beat": round(max(0.0, now_s - self._last_look_s), 3)})
-                if not client.who and not client.is_leaving and now_s > client.hello_by_s:
-                    self._refuse(client, f"said no hello within {HELLO_WITHIN_S:g} s")
-                self._say_news(client)
-                self._speak(client)
-            if self._is_closing and until_s is None:
-                until_s = now_s + 0.5
-        for client in self._clients[:]:
-            self._drop(client)
-        self._selector.close()
-
-    def _look_at_devices(self) -> None:
+    def look(self) -> None:
+        """Devices that have changed are news."""
         devices = self._devices
         if devices == self._told_devices:
             return
@@ -266,40 +215,12 @@ class Door:
         with self._lock:
             self._version += 1
 
-    def _let_in(self) -> None:
-        try:
-            link, _ = self._listener.accept()
-        except OSError:
-            return
-        link.setblocking(False)
-        client = _Client(link, self._clock_s() + HELLO_WITHIN_S)
-        self._clients.append(client)
-        self._selector.register(link, selectors.EVENT_READ, client)
-        if len(self._clients) > MOST_CLIENTS:
-            self._refuse(client, f"more than {MOST_CLIENTS} clients")
+    def silence_s(self) -> float:
+        """How long ago the loop that owns the ports last looked in."""
+        return max(0.0, self._clock_s() - self._last_look_s)
 
-    def _hear(self, client: _Client) -> None:
-        try:
-            data = client.link.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._drop(client)
-            return
-        client.heard += data
-        while not client.is_leaving and (end := client.heard.find(b"\n")) >= 0:
-            line = bytes(client.heard[:end])
-            del client.heard[: end + 1]
-            if len(line) <= LONGEST_LINE:
-                self._obey(client, line)
-            else:
-                self._refuse(client, f"a line of more than {LONGEST_LINE} bytes")
-        if len(client.heard) > LONGEST_LINE:
-            self._refuse(client, f"a line of more than {LONGEST_LINE} bytes")
-
-    def _obey(self, client: _Client, line: bytes) -> None:
+    def obey(self, client: Visitor, line: bytes) -> None:
+        """One line: a greeting, or a request that is answered."""
         try:
             words = request_of(line)
             if not client.who:
@@ -307,22 +228,26 @@ class Door:
                 return
             accepted, why = self._do(client, words)
         except NotUnderstoodError as problem:
-            self._refuse(client, str(problem))
+            self._visitors.refuse(client, str(problem))
             return
         reply = {"to": words.get("id"), "do": words["do"], "accepted": accepted, "why": why}
         if words["do"] == "propose" and accepted and self._proposals.open is not None:
             reply["number"] = self._proposals.open.number
-        self._tell(client, reply)
+        self._visitors.tell(client, reply)
 
-    def _greet(self, client: _Client, words: dict[str, Any]) -> None:
+    def _greet(self, client: Visitor, words: dict[str, Any]) -> None:
         token = str(words.get("token", "")).encode()
         if words["do"] != "hello" or not hmac.compare_digest(token, self._token.encode()):
-            self._refuse(client, "not authenticated: the first line is hello with the token of door.token")
+            self._visitors.refuse(
+                client, "not authenticated: the first line is hello with the token of door.token"
+            )
             return
         client.who = name_of(str(words.get("who", "")))
-        self._tell(client, {"welcome": VERSION, "simulated": self._is_simulated, "to": words.get("id")})
+        self._visitors.tell(
+            client, {"welcome": VERSION, "simulated": self._is_simulated, "to": words.get("id")}
+        )
 
-    def _do(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+    def _do(self, client: Visitor, words: dict[str, Any]) -> tuple[bool, str]:
         """One request of a client that may speak: accepted or not, and why."""
         match words["do"]:
             case "stop":
@@ -393,7 +318,7 @@ class Door:
         self._ring()
         return True, "handed over; journal and snapshot show what it did"
 
-    def _propose(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+    def _propose(self, client: Visitor, words: dict[str, Any]) -> tuple[bool, str]:
         now_s = self._clock_s()
         if now_s - self._last_proposal_s < PROPOSE_EVERY_S:
             return False, f"at most one proposal in {PROPOSE_EVERY_S:g} s"
@@ -405,7 +330,7 @@ class Door:
         self._note_proposal(proposal_words(taken))
         return True, "a person must confirm it; the news tell what became of it"
 
-    def _settle(self, client: _Client, words: dict[str, Any]) -> tuple[bool, str]:
+    def _settle(self, client: Visitor, words: dict[str, Any]) -> tuple[bool, str]:
         """Confirmed, it is the confirming person's own answer or decision; refused like one, it lapses."""
         outcome = {"confirm": "confirmed", "decline": "declined", "withdraw": "withdrawn"}[
             words["do"].removesuffix("_proposal")
@@ -441,10 +366,8 @@ class Door:
 
     # --- saying -------------------------------------------------------------------------------------------------
 
-    def _say_news(self, client: _Client) -> None:
-        """Only to who has read everything before: the newest snapshot, then records in order."""
-        if not client.follows or client.to_say or client.is_leaving:
-            return
+    def tell_news(self, client: Visitor) -> None:
+        """The newest snapshot if it is new to this one, then records in order."""
         with self._lock:
             snapshot, asked, version = self._snapshot, self._answers.asked, self._version
             proposal, settled = self._proposals.open, self._proposals.last
@@ -469,39 +392,11 @@ class Door:
         for record in records:
             client.to_say += line_of({"record": record_words(record)})
             client.since = record.number
-            if len(client.to_say) > _CHUNK:
+            if len(client.to_say) > _MOST_TOLD_AT_ONCE:
                 break
 
-    def _tell(self, client: _Client, words: dict[str, Any]) -> None:
-        client.to_say += line_of(words)
-        if len(client.to_say) > _MOST_UNREAD:
-            self._drop(client)
-
-    def _speak(self, client: _Client) -> None:
-        if client not in self._clients:
-            return
-        while client.to_say:
-            try:
-                sent = client.link.send(client.to_say[:_CHUNK])
-            except BlockingIOError:
-                break
-            except OSError:
-                self._drop(client)
-                return
-            del client.to_say[:sent]
-            if not client.to_say:
-                self._say_news(client)
-        if client.is_leaving and not client.to_say:
-            self._drop(client)
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.to_say else 0)
-        self._selector.modify(client.link, wanted, client)
-
-    def _refuse(self, client: _Client, why: str) -> None:
-        """Told, put down for the journal (seldom), and sent away."""
-        client.is_leaving = True
-        client.heard.clear()
-        client.to_say += line_of({"refused": why})
+    def sent_away(self, client: Visitor, why: str) -> None:
+        """Put down for the journal, seldom."""
         now_s = self._clock_s()
         with self._lock:
             self._unsaid += 1
@@ -512,11 +407,8 @@ class Door:
             self._last_knock_s, self._unsaid = now_s, 0
         self._ring()
 
-    def _drop(self, client: _Client) -> None:
-        if client in self._clients:
-            self._clients.remove(client)
-            self._selector.unregister(client.link)
-            client.link.close()
+    def gone(self, client: Visitor) -> None:
+        """What it proposed is withdrawn."""
         if client is self._proposer:  # nobody waits for it any more
             with self._asked:
                 if self._proposals.open is not None:
@@ -530,7 +422,3 @@ class Door:
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._rope.send(b"!")
-
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._alarm.send(b"!")

@@ -17,8 +17,9 @@ import pytest
 from console.cli import main
 from console.door_client import DoorClient
 from controller.commands import AskOperator
-from controller.door import MOST_CLIENTS, Door
+from controller.door import Door
 from controller.door_people import DoorOperator, rest, stop_or_note
+from controller.door_visitors import MOST_CLIENTS
 from controller.door_words import LONGEST_LINE
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.journal import Journal, read_journal
@@ -100,7 +101,7 @@ def test_files_are_for_this_user_alone_and_gone_afterwards(tmp_path: Path) -> No
 
 def test_tcp_is_bound_to_the_loopback_alone(tmp_path: Path) -> None:
     door = Door(tmp_path, tcp_port=0)
-    assert door.address["tcp"][0] == door._listener.getsockname()[0] == "127.0.0.1"
+    assert door.address["tcp"][0] == door._visitors._listener.getsockname()[0] == "127.0.0.1"
     door.close()
 
 
@@ -401,7 +402,7 @@ def test_watch_follows_to_the_end_and_stop_shows_that_it_was_obeyed(
     assert "Stopped. Rig: Idle" in capsys.readouterr().out
     led.result(PATIENCE_S)
     watching = Aside().submit(main, ["watch", str(tmp_path), "--who", "Bob"])
-    while not any(client.who == "Bob" and client.seen for client in door._clients[:]):
+    while not any(who == "Bob" and seen for who, seen in door._visitors.names()):
         with DoorClient(tmp_path, "Ann"):
             pass
     door.close()
