@@ -1,7 +1,8 @@
 """Reference runs of the shipped scenarios by the shipped scripts: ``python -m benchmarks.training_reference``.
 
 Writes ``console/training/reference_runs.json``, which debriefs compare with; a run that is there for today's scenario,
-script and seed is not played again, so that it can be stopped and gone on with. ``--seeds N``: chances of each.
+plan, script and seed is not played again, so that it can be stopped and gone on with. ``--seeds N``: chances of each;
+``--show``: only tell who passes by today's marks.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from console.training.reference import TABLE
-from simulator.scenario import read_scenario
+from console.training.mark import marks_of
+from console.training.reference import PLAN_DIGITS, TABLE
+from console.training.script import read_script
+from planning.plan import Plan
+from simulator.scenario import Scenario, read_scenario
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--seeds", type=int, default=1)
     asked.add_argument("--only", default="", help="scenarios whose file name holds this")
+    asked.add_argument("--show", action="store_true", help="play nothing: tell of the runs that are there")
     chosen = asked.parse_args()
     table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
     scenarios = sorted((ROOT / "examples" / "scenarios").glob("*.toml"))
@@ -35,22 +40,29 @@ def main() -> None:
         if chosen.only not in path.name:
             continue
         scenario = read_scenario(path)
+        plan = Plan.load(Path(scenario.plan)).content_hash[:PLAN_DIGITS]
         entry = table.setdefault(scenario.digest, {"title": scenario.title, "runs": []})
-        for script in sorted((ROOT / "examples" / "trainees").glob("*.toml")):
-            said = hashlib.sha256(script.read_bytes()).hexdigest()[:12]
+        for run in entry["runs"] if chosen.show else ():
+            print(_line(path, scenario, run))
+        for script in () if chosen.show else sorted((ROOT / "examples" / "trainees").glob("*.toml")):
+            said = hashlib.sha256(repr(read_script(script)).encode()).hexdigest()[:12]
             for seed in range(scenario.seed, scenario.seed + chosen.seeds):
-                of = {"script": script.stem, "script_digest": said, "seed": seed}
+                of = {"script": script.stem, "script_digest": said, "seed": seed, "plan": plan}
                 if any(of.items() <= run.items() for run in entry["runs"]):
                     continue
                 figures = _play(path, script, seed)
                 entry["runs"] = [run for run in entry["runs"] if not _same(run, of)] + [{**of, **figures}]
                 entry["runs"].sort(key=lambda run: (run["script"], run["seed"]))
                 TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-                shown = {
-                    name: figures[name]
-                    for name in ("ends", "passed", "missed", "cts", "minutes", "ctv_d90_gy")
-                }
-                print(f"{path.stem:28} {script.stem:12} {seed:4} {shown}", flush=True)
+                print(_line(path, scenario, {**of, **figures}), flush=True)
+
+
+def _line(path: Path, scenario: Scenario, run: dict[str, Any]) -> str:
+    """One run: whether it passes by today's marks, which not, and what it took."""
+    missed = [mark for mark in marks_of(run, scenario.marks.model_dump()) if not mark.met]
+    told = "; ".join(f"{mark.name} {mark.reached}" for mark in missed) or "passed"
+    took = f"{run['minutes']:5.1f} min {run['cts']:3} CTs {run['corrections']:3} corrections"
+    return f"{path.stem:28} {run['script']:12} {run['seed']:4} {took}  {told}"
 
 
 def _same(run: dict[str, Any], of: dict[str, Any]) -> bool:
@@ -71,7 +83,8 @@ def _play(path: Path, script: Path, seed: int) -> dict[str, Any]:
         if done.returncode not in (0, 4):
             raise SystemExit(f"{path.name}, {script.name}: {done.stderr or done.stdout}")
         told = json.loads((out / "debrief.json").read_text(encoding="utf-8"))
-        return {"ends": told["ends"], "passed": told["passed"], **told["figures"]}
+        figures: dict[str, Any] = told["figures"]
+        return figures
 
 
 if __name__ == "__main__":

@@ -238,7 +238,7 @@ class _Carried:
             plan=self._plan,
             planned=self._planned,
             delivered=delivered,
-            rounds=rounds_of(procedure, self._analyst, self._order.slice_mm),
+            rounds=rounds_of(procedure, self._analyst),
             seeds=seeds,
             unplanned_seeds_mm=extra,
             seeds_in_journal=count_in_journal(journal),

@@ -202,8 +202,8 @@ def debriefed(ready: Any, out: Path, played: Any, record: Any, trainee: str) -> 
     records = list(read_journal(out / JOURNAL_FILE))
     score = score_of(records, result, truth, trained.final_state, motions, all_together, dose)
     words = scenario.model_dump(mode="json", by_alias=True)
-    marks = marks_of(score, words["pass"])
-    references = reference_runs(scenario.digest)
+    marks = marks_of(score.figures(), words["pass"])
+    references = reference_runs(scenario.digest, result.plan.content_hash)
     record.add(
         Run(
             trainee=trainee,

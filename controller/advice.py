@@ -51,13 +51,13 @@ RULES: tuple[tuple[str, str], ...] = (
         "counted.",
     ),
     (
+        r"attempts|off target|too shallow|depth_is_no_more_than_planned",
+        "A physician decides on the needles that are off target: grant more attempts, abandon them, or end.",
+    ),
+    (
         r"alarm|ALARM|limit|position|mm\b|stands at|stall|homed|home\b|axis|AXIS|encoder|MPos|RANGE|settings?",
         "Look at the carriage and the needle in it; free what is in the way without moving the needle. Then resume: "
         "the rig is homed again with its grip open, and needles that moved are scanned again.",
-    ),
-    (
-        r"attempts|off target|within",
-        "A physician decides on the needles that are off target: grant more attempts, abandon them, or end.",
     ),
     (
         r"stopped by",

@@ -108,16 +108,14 @@ class Stopwatch:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-def rounds_of(
-    procedure: Procedure, analyst: ScanAnalyst, slice_thickness_mm: float
-) -> tuple[RoundRecord, ...]:
+def rounds_of(procedure: Procedure, analyst: ScanAnalyst) -> tuple[RoundRecord, ...]:
     """Every CT as the procedure judged it, from the procedure's own record."""
     return tuple(
         RoundRecord(
             scan_number=judged.scan,
             kind=judged.kind,
             folder=analyst.folders[judged.scan],
-            slice_thickness_mm=slice_thickness_mm,
+            slice_thickness_mm=analyst.findings[judged.scan].identity.slice_thickness_mm,
             deviations=judged.deviations,
             found_tips_mm=judged.found_tips_mm,
             found_directions=judged.found_directions,

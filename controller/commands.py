@@ -42,7 +42,8 @@ class AskOperator(Command):
             is better by the plan's goals.
         place_mm: by hand: where guide (x, y) and tip (z) shall stand, rig frame.
         z_mm: by hand: how far the needle shall be drawn back.
-        choices: of ``judge_needles``: what may be said of each needle, and of the CT (``ruling``).
+        choices: of ``judge_needles``: what may be said of each needle, and of the CT (``ruling``); of the CT what is
+            proposed comes first.
         proposals_mm: of ``judge_needles``: needle -> how the controller would move the tip, rig frame.
     """
 
@@ -200,11 +201,19 @@ class RequestScan(Command):
     Attributes:
         kind: ``reference`` and ``needles`` look for needles, ``seeds`` for seeds.
         motion: number of needle motions made before this scan: what it shows is as new as that.
+        slice_mm: slices that a person asked for; None: the site's usual.
     """
 
     scan: int
     kind: Literal["reference", "needles", "seeds"]
     motion: int
+    slice_mm: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        words = super().to_json()
+        if self.slice_mm is None:  # as journals before it have it
+            del words["slice_mm"]
+        return words
 
 
 # --- dose -------------------------------------------------------------------------------------------

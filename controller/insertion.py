@@ -8,6 +8,7 @@ from controller import agenda
 from controller.commands import Command
 from controller.correction import Correction
 from controller.guidance import aim_rig_mm
+from controller.interlocks import deepest_z_mm
 from controller.knowledge import Knowledge, NeedleStory
 from planning.frame import Floats
 
@@ -43,7 +44,28 @@ def correct(known: Knowledge, story: NeedleStory) -> list[Command]:
 
 
 def corrected_aim_mm(known: Knowledge, story: NeedleStory) -> Floats:
-    """Where the next aim of a needle that was measured off target would be, ``(3,)``, rig frame."""
+    """Where the next aim of a needle that was measured off target would be, ``(3,)``, rig frame.
+
+    No deeper than ``interlocks.depth_is_no_more_than_planned`` lets it go; what that takes away is ``short_mm``.
+    """
+    aim = _wanted_aim_mm(known, story)
+    deepest_mm = np.floor(deepest_z_mm(known, story) * 1000.0) / 1000.0
+    return np.array([aim[0], aim[1], min(float(aim[2]), deepest_mm)])
+
+
+def short_mm(known: Knowledge, story: NeedleStory) -> float:
+    """By how much a corrected tip would still be too shallow, because it may go no deeper; else 0."""
+    if story.deviation is None or story.aim_rig_mm is None:
+        return 0.0
+    return max(0.0, float(_wanted_aim_mm(known, story)[2]) - deepest_z_mm(known, story))
+
+
+def is_within_reach(known: Knowledge, story: NeedleStory) -> bool:
+    """A correction can bring the tip within the tolerance, as far as the depth that is allowed goes."""
+    return short_mm(known, story) < known.settings.tolerance_mm
+
+
+def _wanted_aim_mm(known: Knowledge, story: NeedleStory) -> Floats:
     found, pose = story.deviation, known.pose
     assert found is not None
     assert story.aim_rig_mm is not None

@@ -31,7 +31,7 @@ from controller.commands import (
     RequestScan,
     RetractNeedle,
 )
-from controller.knowledge import BOOKED_AS, Knowledge
+from controller.knowledge import BOOKED_AS, Knowledge, NeedleStory
 from imaging.rescan import RescanFindings
 from planning.plan import Plan
 
@@ -169,12 +169,17 @@ def tissue_is_entered_with_a_gripped_needle(
 def depth_is_no_more_than_planned(command: Command, known: Knowledge, facts: DeviceFacts) -> str | None:
     """A tip goes no deeper than the plan plus what the scans told to correct, at most 10 mm (assumed)."""
     assert isinstance(command, MoveDepth)
-    story = known.needles[command.needle]
-    planned = known.plan.planned_patient_from_rig().inverse().apply(story.target_mm)[2]
-    limit = float(planned) + DEEPEST_CORRECTION_MM
-    if command.z_mm > limit:
-        return f"needle {command.needle} would go to {command.z_mm:.1f} mm, planned {planned:.1f} mm"
+    deepest_mm = deepest_z_mm(known, known.needles[command.needle])
+    if command.z_mm > deepest_mm:
+        planned_mm = deepest_mm - DEEPEST_CORRECTION_MM
+        return f"needle {command.needle} would go to {command.z_mm:.1f} mm, planned {planned_mm:.1f} mm"
     return None
+
+
+def deepest_z_mm(known: Knowledge, story: NeedleStory) -> float:
+    """How deep a tip may go, rig frame."""
+    planned_mm = known.plan.planned_patient_from_rig().inverse().apply(story.target_mm)[2]
+    return float(planned_mm) + DEEPEST_CORRECTION_MM
 
 
 DEEPEST_CORRECTION_MM = 10.0

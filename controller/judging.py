@@ -11,7 +11,8 @@ import numpy as np
 
 from controller.commands import RequestScan
 from controller.guidance import Landing, estimate_rig
-from controller.interlocks import scan_belongs_to_plan
+from controller.insertion import is_within_reach, short_mm
+from controller.interlocks import DEEPEST_CORRECTION_MM, scan_belongs_to_plan
 from controller.knowledge import JudgedScan, Knowledge, NeedleStory
 from imaging.deviation import Verdict, deviation
 from imaging.rescan import RescanFindings, SeenNeedle
@@ -34,6 +35,7 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
         )
         return "scan_judged", f"CT {command.scan}: {known.scan_problem}"
     known.series_used[series] = command.scan
+    known.slice_seen_mm = findings.identity.slice_thickness_mm
     if not findings.registered:
         known.scan_is_usable = False
         known.scan_problem = f"the patient in it can't be matched with the planning CT ({findings.problem})"
@@ -134,4 +136,11 @@ def why_held(known: Knowledge, message: str) -> str:
             f"{s.plan.name} {s.deviation.total_mm:.1f} mm" for s in spent if s.deviation is not None
         )
         return f"still off target after {max(s.attempt for s in spent)} attempts: {told}"
+    deep = [s for s in known.off_target if not is_within_reach(known, s)]
+    if deep:
+        told = ", ".join(f"{s.plan.name} {short_mm(known, s):.1f} mm" for s in deep)
+        return (
+            f"too shallow even if corrected as deep as is allowed ({DEEPEST_CORRECTION_MM:g} mm more than planned): "
+            f"{told}; check how the template sits and whether the patient has moved, or abandon them"
+        )
     return message

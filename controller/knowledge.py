@@ -35,6 +35,7 @@ class ProcedureSettings:
         rig_by_hand, applicator_by_hand: the device is absent from the beginning; people do its part.
         person_judges: after each CT of needles a person rules about every one (``ruling``); nothing is corrected and
             no seed given before.
+        slices_mm: slice thicknesses that a check CT may be asked for by who judges; () where there is no choice.
     """
 
     tolerance_mm: float = 2.0
@@ -49,6 +50,7 @@ class ProcedureSettings:
     rig_by_hand: bool = False
     applicator_by_hand: bool = False
     person_judges: bool = False
+    slices_mm: tuple[float, ...] = ()
 
 
 @dataclass
@@ -206,6 +208,8 @@ class Knowledge:
     abort_by_hand: bool = False
     pause_wished: bool = False
     scan_wished: bool = False
+    slice_wished_mm: float | None = None
+    slice_seen_mm: float | None = None
     seeds_seen: int = 0
     seeds_accepted: int = 0
     scans: int = 0

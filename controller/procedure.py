@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from transitions import Machine, State
 
@@ -294,6 +294,10 @@ class Procedure:
         self._pending = command
         return (command,)
 
+    def _ct(self, kind: Literal["reference", "needles", "seeds"]) -> RequestScan:
+        known = self.known
+        return RequestScan(0, known.scans + 1, kind, known.motion, known.slice_wished_mm)
+
     # --- entering a state: what is to be done there -----------------------------------------------------
 
     def _fill_agenda(self, event: Any) -> None:
@@ -306,7 +310,7 @@ class Procedure:
                 known.held_in = event.transition.source
             if event.event.name == "scan_judged":
                 kind = protocol.SCANNED_IN[known.held_in]
-                self._interrupted = RequestScan(0, known.scans + 1, kind, known.motion)
+                self._interrupted = self._ct(kind)
             return
         self._agenda.clear()
         if state == event.transition.source:
@@ -337,6 +341,6 @@ class Procedure:
             case "ABORTING":
                 self._agenda.extend(agenda.abort(known))
             case _ if state in protocol.SCANNED_IN:
-                self._agenda.append(RequestScan(0, known.scans + 1, protocol.SCANNED_IN[state], known.motion))
+                self._agenda.append(self._ct(protocol.SCANNED_IN[state]))
             case _:
                 pass

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from controller.insertion import is_within_reach
 from controller.knowledge import Knowledge
 
 Guard = Callable[[Knowledge], bool]
@@ -105,6 +106,11 @@ def attempts_remain(known: Knowledge) -> bool:
     return all(story.attempt < story.attempts_allowed(known.settings) for story in known.off_target)
 
 
+def no_correction_is_out_of_reach(known: Knowledge) -> bool:
+    """No needle would stay too shallow because it may go no deeper."""
+    return all(is_within_reach(known, story) for story in known.off_target)
+
+
 def a_person_judges(known: Knowledge) -> bool:
     """A person rules about every needle after each CT."""
     return known.settings.person_judges
@@ -150,9 +156,11 @@ TABLE: tuple[Row, ...] = (
         "CORRECTING_REFERENCE_NEEDLES", "a person rules about each needle"),
     Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, every_tip_is_on_target),
         "INSERTING_SEED_NEEDLES", "within 2 mm: the rig's pose is known"),
-    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (rig_stands_where_needles_say, attempts_remain),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",),
+        (rig_stands_where_needles_say, attempts_remain, no_correction_is_out_of_reach),
         "CORRECTING_REFERENCE_NEEDLES", "beyond 2 mm, or can't tell"),
-    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (), "HELD", "no pose explains the needles, or attempts used up"),
+    Row("scan_judged", ("AWAITING_REFERENCE_SCAN",), (), "HELD",
+        "no pose explains the needles, attempts used up, or too deep"),
     Row("work_done", ("CORRECTING_REFERENCE_NEEDLES",), (a_person_has_accepted_every_needle,),
         "INSERTING_SEED_NEEDLES", "by a person's word: the rig's pose is known"),
     Row("work_done", ("CORRECTING_REFERENCE_NEEDLES",), (), "AWAITING_REFERENCE_SCAN", "look again"),
@@ -163,8 +171,9 @@ TABLE: tuple[Row, ...] = (
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (a_person_judges,), "CORRECTING_NEEDLES",
         "a person rules about each needle"),
     Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (every_tip_is_on_target,), "DELIVERING_SEEDS", "every tip within 2 mm"),
-    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (attempts_remain,), "CORRECTING_NEEDLES", "beyond 2 mm, or can't tell"),
-    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (), "HELD", "attempts used up"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (attempts_remain, no_correction_is_out_of_reach),
+        "CORRECTING_NEEDLES", "beyond 2 mm, or can't tell"),
+    Row("scan_judged", ("AWAITING_NEEDLE_SCAN",), (), "HELD", "attempts used up, or too deep"),
     Row("work_done", ("CORRECTING_NEEDLES",), (a_person_has_accepted_every_needle,), "DELIVERING_SEEDS",
         "by a person's word"),
     Row("work_done", ("CORRECTING_NEEDLES",), (), "AWAITING_NEEDLE_SCAN", "look again"),

@@ -88,11 +88,12 @@ class FolderScanner:
 
     def scan(self, command: RequestScan, procedure: Procedure) -> tuple[ScanAnalysed | ScanUnusable, int]:
         low_mm, high_mm = self._range_mm
+        slice_mm = self._slice_mm if command.slice_mm is None else command.slice_mm
         request = {
             "do": "scan",
             "number": command.scan,
             "kind": command.kind,
-            "slice_mm": self._slice_mm,
+            "slice_mm": slice_mm,
             "z_low_mm": low_mm,
             "z_high_mm": high_mm,
             "when": datetime.now().isoformat(timespec="seconds"),
@@ -101,7 +102,7 @@ class FolderScanner:
         folder = self._requests.folder / name
         self._told(
             f"CT {command.scan} ({command.kind}), z {low_mm:.0f} to {high_mm:.0f} mm, slices of "
-            f"{self._slice_mm:g} mm: put the series into {folder}"
+            f"{slice_mm:g} mm: put the series into {folder}"
         )
         why = self._wait_for(name)
         if why is not None:

@@ -60,7 +60,8 @@ def in_words(command: Command) -> str:
         case EndLedger():
             return "Count of seeds closed: every seed accounted for"
         case RequestScan():
-            return f"CT {command.scan} ({command.kind})"
+            slices = "" if command.slice_mm is None else f", slices of {command.slice_mm:g} mm"
+            return f"CT {command.scan} ({command.kind}{slices})"
         case EvaluateNeedles():
             return "Dose with the needles as they stand"
     return type(command).__name__

@@ -32,6 +32,9 @@ class ScenarioError(ValueError):
     """A scenario that can't be read or played; one sentence says which file and key, and what to do."""
 
 
+SliceMm = Annotated[float, Field(ge=0.6, le=5.0)]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -131,7 +134,10 @@ class Metal(_Table):
 class CtTable(_Table):
     """How the check CTs are taken (SCANNER.md)."""
 
-    slice_mm: Annotated[float, Field(ge=0.6, le=5.0)] = 1.25
+    slice_mm: SliceMm = 1.25
+    may_be_mm: tuple[SliceMm, ...] = Field(
+        default=(), description="other slice thicknesses that the trainee may ask a CT for"
+    )
     scanner: Literal["fast", "faithful"] = "fast"
     noise_times: Annotated[float, Field(ge=0.1, le=20.0)] = 1.0
     metal: tuple[Metal, ...] = ()
@@ -152,6 +158,8 @@ class TraineeTable(_Table):
     def _something_goes_on(cls, may: tuple[May, ...]) -> tuple[May, ...]:
         if "accept" not in may or "abandon" not in may:
             raise ValueError("accept and abandon must be among them: without both no run can end")
+        if "own_amount" in may and "correct" not in may:
+            raise ValueError("own_amount needs correct beside it")
         return may
 
 
@@ -220,8 +228,13 @@ class Scenario(_Table):
 
     @property
     def digest(self) -> str:
-        """Of everything that the file says but chance: which scenario a record belongs to, telling nothing of it."""
-        said = self.model_dump(mode="json", by_alias=True, exclude={"case", "plan", "seed"})
+        """Of what makes its runs: which scenario a record belongs to, telling nothing of it.
+
+        Chance, words and pass marks do not count, nor what is left out: records outlive a mended sentence, a mark that
+        is moved, and keys that are added.
+        """
+        words = {"case", "plan", "seed", "level", "briefing", "lesson", "marks"}
+        said = self.model_dump(mode="json", by_alias=True, exclude=words, exclude_defaults=True)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

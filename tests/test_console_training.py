@@ -55,9 +55,9 @@ ASKED = AskOperator(
     "Each needle after CT 4: ...",
     choices={
         "CT": ["again"],
-        "N01": ["accept", "correct", "abandon"],
-        "N02": ["accept", "correct", "abandon"],
-        "N03": ["correct", "abandon"],
+        "N01": ["accept", "correct", "own", "abandon"],
+        "N02": ["accept", "correct", "own", "abandon"],
+        "N03": ["correct", "own", "abandon"],
         "N04": ["abandon"],
     },
     proposals_mm={"N01": [0.1, 0.0, 0.9], "N02": [0.0, 0.0, 1.9], "N03": [1.0, 1.0, 1.0]},
@@ -97,7 +97,7 @@ def test_a_sheet_is_filled_in_by_names_and_by_groups() -> None:
         ("correct N01 0 0 99", "0.1 to 15 mm"),
         ("accept N01 1 2 3", "takes no numbers"),
         ("leave N01", "is not understood"),
-        ("", "is not understood"),
+        ("", "accept|correct|abandon NEEDLES"),
         ("accept beyond", "can't be said of N04"),
     ],
 )
@@ -316,7 +316,8 @@ def test_alarms_are_timed_to_the_first_thing_a_person_does() -> None:
         (200.0, 30.0, "grant attempts N03"),
         (300.0, None, ""),
     ]
-    assert told.slowest_alarm_s == float("inf")
+    figures = told.figures()
+    assert (figures["alarms"], figures["alarms_unanswered"], figures["slowest_alarm_s"]) == (2, 1, 30.0)
     assert told.thought_s == 60.0 + 30.0
 
 
@@ -336,7 +337,7 @@ def test_marks_tell_what_was_wanted_and_reached() -> None:
         "alarms_answered_within_s": 60,
         "ctv_d90_gy_at_least": 90,
     }
-    marks = {mark.name: mark for mark in marks_of(score(N01=2.5), asked)}
+    marks = {mark.name: mark for mark in marks_of(score(N01=2.5).figures(), asked)}
     assert [mark.met for mark in marks.values()] == [False, True, False, False, False]
     assert marks["Every alarm answered"].reached == "one nobody answered"
     assert marks["CTV D90, true, Gy"].reached == "no seed in the patient"

@@ -41,6 +41,11 @@ def test_a_no_counts_as_well_and_a_withdrawn_question_takes_none() -> None:
         ("CT 2 not used: the scan is of patient X", "Look at the CT yourself"),
         ("declined by auto: nobody answered for 600 s", "Do, or undo"),
         ("rig: ALARM:1 hard limit", "Look at the carriage"),
+        ("still off target after 5 attempts: N03 3.1 mm", "A physician decides"),
+        (
+            "too shallow even if corrected as deep as is allowed (10 mm more than planned): N03 2.4 mm",
+            "A physician",
+        ),
         ("applicator: latched WATCH: the host fell silent; motion stopped", "lower --speed"),
         ("the analysis of the CT in 0002 has no result: its process was killed", "once more"),
         ("rig: " + str(why_real_is_refused(False, True)), "Begin again in a new folder"),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from console.goals import Goal
-from console.training.score import Score
 
 _AT_MOST = {
     "missed_at_most": ("Needles accepted beyond tolerance", "missed"),
@@ -25,11 +23,16 @@ _AT_LEAST = {
 }
 
 
-def marks_of(score: Score, asked: Mapping[str, Any]) -> tuple[Goal, ...]:
-    """Every mark that is asked for; ``asked``: the scenario's table ``pass``, None for what it leaves out."""
-    figures = score.figures()
+def marks_of(figures: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Goal, ...]:
+    """Every mark that is asked for.
+
+    Args:
+        figures: of a run (``Score.figures``).
+        asked: the scenario's table ``pass``, None for what it leaves out.
+    """
     ends = [str(end) for end in asked.get("ends", ())]
-    marks = [Goal("The run ends", " or ".join(ends), score.ends, score.ends in ends)] if ends else []
+    reached = str(figures["ends"])
+    marks = [Goal("The run ends", " or ".join(ends), reached, reached in ends)] if ends else []
     for key, (words, figure) in _AT_MOST.items():
         limit = asked.get(key)
         if limit is not None:
@@ -37,22 +40,11 @@ def marks_of(score: Score, asked: Mapping[str, Any]) -> tuple[Goal, ...]:
             marks.append(Goal(words, f"≤ {limit:g}", f"{value:g}", value <= limit))
     within_s = asked.get("alarms_answered_within_s")
     if within_s is not None:
-        slowest = score.slowest_alarm_s
-        reached = (
-            "no alarm"
-            if slowest is None
-            else "one nobody answered"
-            if math.isinf(slowest)
-            else f"{slowest:.0f} s"
-        )
-        marks.append(
-            Goal(
-                "Every alarm answered",
-                f"within {within_s:g} s",
-                reached,
-                slowest is None or slowest <= within_s,
-            )
-        )
+        unanswered, slowest_s = figures["alarms_unanswered"], figures["slowest_alarm_s"] or 0.0
+        reached = "no alarm" if not figures["alarms"] else f"{slowest_s:.0f} s"
+        reached = "one nobody answered" if unanswered else reached
+        is_met = not unanswered and slowest_s <= within_s
+        marks.append(Goal("Every alarm answered", f"within {within_s:g} s", reached, is_met))
     for key, (words, figure) in _AT_LEAST.items():
         limit = asked.get(key)
         if limit is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_name("reference_runs.json")
+PLAN_DIGITS = 12
 COMPARED: dict[str, tuple[str, int]] = {
     "missed": ("needles accepted beyond tolerance", -1),
     "unneeded_corrections": ("corrections not needed", -1),
@@ -36,14 +37,14 @@ class Percentile:
     pct: float
 
 
-def reference_runs(scenario: str, table: Path = TABLE) -> list[dict[str, Any]]:
-    """The figures of the reference runs of a scenario (its digest); none where it has none."""
+def reference_runs(scenario: str, plan: str, table: Path = TABLE) -> list[dict[str, Any]]:
+    """The figures of the reference runs of a scenario (its digest) on a plan (its hash); none where it has none."""
     if not table.is_file():
         return []
     runs: list[dict[str, Any]] = (
         json.loads(table.read_text(encoding="utf-8")).get(scenario, {}).get("runs", [])
     )
-    return runs
+    return [run for run in runs if run["plan"] == plan[:PLAN_DIGITS]]
 
 
 def percentiles(figures: Mapping[str, Any], references: Sequence[Mapping[str, Any]]) -> list[Percentile]:

@@ -12,8 +12,8 @@ from imaging.deviation import Verdict
 GROUPS = ("within", "beyond", "unsure", "rest", "all")
 HELP = (
     "accept|correct|abandon NEEDLES (names, or within, beyond, unsure, rest, all); correct N03 X Y Z moves that tip by "
-    "so many mm in the rig's frame (Z deeper); abandon NEEDLES because REASON; again: another CT; show; go; "
-    "hold because REASON; stop"
+    "so many mm in the rig's frame (Z deeper); abandon NEEDLES because REASON; again: another CT{slices}; show: the "
+    "table once more; go: when every needle is judged; hold because REASON; stop: at once, and for good"
 )
 
 
@@ -25,6 +25,27 @@ class RulingSheet:
         self._choices = {name: words for name, words in (asked.choices or {}).items() if name != ruling.CT}
         self._found = {needle.name: needle.deviation for needle in needles}
         self.words: dict[str, str] = {}
+
+    @property
+    def cts(self) -> list[str]:
+        """Which other CT may be asked for; the first is what is proposed."""
+        return (self.asked.choices or {}).get(ruling.CT, [])
+
+    @property
+    def help(self) -> str:
+        """Everything that can be typed."""
+        slices = sorted(word.removeprefix(ruling.AGAIN).strip() for word in self.cts if word != ruling.AGAIN)
+        told = f" (again {' or '.join(slices)}: with slices of so many mm)" if slices else ""
+        return HELP.format(slices=told)
+
+    def ct(self, line: str) -> str | None:
+        """The CT that ``again`` or ``again SLICE`` asks for, as the answer says it; None: it is not to be had."""
+        kind, *rest = line.lower().removesuffix("mm").split() or [""]
+        if len(rest) == 1 and _is_number(rest[0]):
+            kind = f"{ruling.AGAIN} {float(rest[0]):g}"
+        elif rest:
+            return None
+        return kind if kind in self.cts else None
 
     @property
     def missing(self) -> list[str]:
@@ -44,7 +65,7 @@ class RulingSheet:
         front, _, because = line.strip().partition(" because ")
         kind, *about = front.split() or [""]
         if kind not in (ruling.ACCEPT, ruling.CORRECT, ruling.ABANDON):
-            return f"'{kind}' is not understood. {HELP}"
+            return f"'{kind}' is not understood. {self.help}" if kind else self.help
         names, numbers = [word for word in about if not _is_number(word)], [w for w in about if _is_number(w)]
         word = kind
         if numbers and kind == ruling.CORRECT:
@@ -62,12 +83,13 @@ class RulingSheet:
         if problem is not None:
             return problem
         is_group = any(name in GROUPS for name in names)
-        fitting = [name for name in wanted if kind in self._choices[name]]
+        choice = ruling.OWN if word not in (kind, "") and kind == ruling.CORRECT else kind
+        fitting = [name for name in wanted if choice in self._choices[name]]
         if not fitting or (not is_group and len(fitting) < len(wanted)):
             refused = [name for name in wanted if name not in fitting]
             return (
-                f"{kind} can't be said of {', '.join(refused)} now; "
-                f"of {refused[0]} can be: {', '.join(self._choices[refused[0]])}"
+                f"{word.split(' because')[0]} can't be said of {', '.join(refused)} now; "
+                f"of {refused[0]} can be: {ruling.in_words(self._choices[refused[0]])}"
                 if refused
                 else "no needle is meant"
             )

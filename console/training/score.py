@@ -124,14 +124,15 @@ class Score:
 
     @property
     def slowest_alarm_s(self) -> float | None:
-        """None: no alarm; infinite: one that nobody answered."""
-        waits = [float("inf") if a.answered_after_s is None else a.answered_after_s for a in self.alarms]
-        return max(waits, default=None)
+        """Of those that were answered; None: none was."""
+        waits = [a.answered_after_s for a in self.alarms if a.answered_after_s is not None]
+        return None if not waits else round(max(waits), 1)
 
     def figures(self) -> dict[str, Any]:
         """What is kept of a run and compared with others; JSON values."""
         dose = self.dose
         return {
+            "ends": self.ends,
             "missed": self.missed,
             "missed_references": self.missed_references,
             "delivered_beyond": self.delivered_beyond,
@@ -143,6 +144,8 @@ class Score:
             "thought_s": round(self.thought_s, 1),
             "seeds_unaccounted": self.seeds.unaccounted,
             "alarms": len(self.alarms),
+            "alarms_unanswered": sum(alarm.answered_after_s is None for alarm in self.alarms),
+            "slowest_alarm_s": self.slowest_alarm_s,
             "path_mm": round(self.motion.path_mm, 1),
             "tissue_path_mm": round(self.motion.tissue_path_mm, 1),
             "tissue_s": round(self.motion.tissue_s, 1),

@@ -20,15 +20,16 @@ from imaging.deviation import Deviation, Verdict
 from planning.refusal import AskedWrongly
 from planning.toml_table import Between, build
 
-Rule = Literal["accept", "correct", "abandon", "again"]
+Rule = Literal["accept", "correct", "abandon", "again", "thinner"]
 
 
 @dataclass(frozen=True)
 class NeedleRules:
     """By the measured verdict. A rule that can't be followed now falls through: accept, correct, abandon.
 
-    ``again``: another CT, at most ``looks`` times in a row; then ``correct``. ``after_motion``: another CT when the
-    patient was seen to move since the last one.
+    ``again``: another CT, at most ``looks`` times in a row; then ``correct``. ``thinner``: another CT with thinner
+    slices where the controller proposes one; else as ``again``. ``after_motion``: another CT when the patient was seen
+    to move since the last one.
     """
 
     within: Rule = "accept"
@@ -49,7 +50,7 @@ class TakesS:
 
 @dataclass(frozen=True)
 class Say:
-    """At the CT of this number: words as typed (``correct N05 0 0 2``), or ``again``."""
+    """At the CT of this number: words as typed (``correct N05 0 0 2``), or ``again`` (``again 1.25``)."""
 
     scan: Annotated[int, Between(1, 1000)]
     words: str
@@ -169,15 +170,19 @@ class ScriptedTrainee:
         choices = command.choices or {}
         scan = int((re.search(r"after CT (\d+)", command.text) or [0, 0])[1])
         said = [rule.words for rule in self.script.say if rule.scan == scan]
-        if ruling.AGAIN in said:
-            return {ruling.CT: ruling.AGAIN}
+        another = [ct for words in said if (ct := sheet.ct(words)) is not None]
+        if another:
+            return {ruling.CT: another[0]}
         wanted = {needle.name: self._rule(needle.deviation) for needle in snapshot.needles}
         may_look = ruling.AGAIN in choices.get(ruling.CT, ())
         moved, self._moved = self._moved, False
         if may_look and moved and self.script.needles.after_motion:
             return {ruling.CT: ruling.AGAIN}
         may_look = may_look and self._looked < self.script.needles.looks
-        if may_look and any(wanted.get(name) == "again" for name in sheet.missing):
+        looks = [wanted.get(name) for name in sheet.missing if wanted.get(name) in ("again", "thinner")]
+        if "thinner" in looks and sheet.cts and sheet.cts[0] != ruling.AGAIN:
+            return {ruling.CT: sheet.cts[0]}
+        if may_look and looks:
             self._looked += 1
             return {ruling.CT: ruling.AGAIN}
         self._looked = 0
@@ -199,4 +204,4 @@ class ScriptedTrainee:
         rule = rules.cannot_tell
         if found is not None and found.verdict is not Verdict.CANNOT_TELL:
             rule = rules.within if found.verdict is Verdict.WITHIN else rules.beyond
-        return rule if rule != "again" or self._looked < rules.looks else "correct"
+        return rule if rule not in ("again", "thinner") or self._looked < rules.looks else "correct"

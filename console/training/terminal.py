@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console.live import STYLE, SYMBOL
-from console.training.ruling_sheet import HELP, RulingSheet
+from console.training.ruling_sheet import RulingSheet
 from controller import ruling
 from controller.advice import what_to_do
 from controller.commands import AskOperator
@@ -142,14 +142,16 @@ class TerminalTrainee:
                     self._screen.print(
                         Text(f"Nothing is said of {', '.join(sheet.missing)} yet.", style="yellow")
                     )
-                case "again" if ruling.AGAIN in (command.choices or {}).get(ruling.CT, ()):
-                    return OperatorConfirmed(command.number, self.name, {ruling.CT: ruling.AGAIN})
-                case "again":
-                    self._screen.print(Text("Another CT is not left to you in this run.", style="yellow"))
+                case ct if ct.split(" ")[0] == ruling.AGAIN:
+                    wanted = sheet.ct(ct)
+                    if wanted is not None:
+                        return OperatorConfirmed(command.number, self.name, {ruling.CT: wanted})
+                    why = f"can be: {', '.join(sheet.cts)}" if sheet.cts else "another CT is not left to you"
+                    self._screen.print(Text(f"That CT is not to be had; {why}.", style="yellow"))
                 case "show":
                     self._show(sheet, snapshot)
                 case "help" | "":
-                    self._screen.print(Text(HELP, style="dim"))
+                    self._screen.print(Text(sheet.help, style="dim"))
                 case "hold":
                     return OperatorDeclined(
                         command.number, self.name, because.strip() or "held by the trainee"
@@ -196,6 +198,6 @@ class TerminalTrainee:
             )
         self._screen.print(table)
         if sheet.missing:
-            self._screen.print(Text(HELP, style="dim"))
+            self._screen.print(Text(sheet.help, style="dim"))
         else:
             self._screen.print(Text("Every needle is judged: go, or change a word.", style="dim"))

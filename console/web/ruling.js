@@ -26,10 +26,8 @@ export function drawRuling(ask, needles, changed) {
   const rows = Object.entries(ask.choices).filter(([name]) => name !== 'CT').map(([name, words]) => {
     const select = element('select', { 'data-needle': name, 'aria-label': `${name}` });
     for (const word of words) {
-      const way = ask.proposals_mm[name];
-      const text = word === 'correct' ? `${say('rule_correct')}: ${proposed(way)}` : say(`rule_${word}`);
+      const text = word === 'correct' ? `${say('rule_correct')}: ${proposed(ask.proposals_mm[name])}` : say(`rule_${word}`);
       select.append(new Option(text, word));
-      if (word === 'correct') select.append(new Option(say('rule_own'), 'own'));
     }
     // As the protocol itself would: what is not surely within is corrected.
     const isWithin = needles.find((needle) => needle.name === name)?.deviation?.verdict === 'within';
@@ -38,22 +36,39 @@ export function drawRuling(ask, needles, changed) {
     select.addEventListener('change', () => {
       own.hidden = !['own', 'abandon'].includes(select.value);
       own.placeholder = say(select.value === 'abandon' ? 'reason' : 'rule_own_mm');
-      if (select.value === 'own' && !own.value) own.value = ask.proposals_mm[name].map((v) => v.toFixed(1)).join(' ');
+      const way = ask.proposals_mm[name];
+      if (select.value === 'own' && !own.value && way) own.value = way.map((v) => v.toFixed(1)).join(' ');
       changed();
     });
     return element('label', {}, element('b', {}, name), select, own);
   });
-  const again = element('label', {}, element('input', { type: 'checkbox', id: 'ruling-again', on: { change: changed } }), say('rule_again'));
-  form.replaceChildren(...rows, again);
+  form.replaceChildren(...rows, ...otherCt(ask.choices.CT ?? [], changed));
+}
+
+/** Another CT instead, with the slices that are to be had; where thinner ones are proposed, that is said. */
+function otherCt(words, changed) {
+  if (!words.length) return [];
+  const select = element('select', { id: 'ruling-ct', 'aria-label': say('rule_ct') }, new Option(say('rule_no_ct'), ''));
+  for (const word of words) {
+    const mm = word.split(' ')[1];
+    select.append(new Option(mm ? say('rule_again_slices', { mm }) : say('rule_again'), word));
+  }
+  select.addEventListener('change', changed);
+  const hint = words[0] === 'again' ? [] : [element('p', { class: 'hint' }, say('rule_thinner', { mm: words[0].split(' ')[1] }))];
+  return [...hint, element('label', {}, element('b', {}, 'CT'), select)];
+}
+
+function ctWanted() {
+  return byId('ruling-ct')?.value ?? '';
 }
 
 function chosen() {
-  return [...byId('ruling').querySelectorAll('select')].map((select) => [select.dataset.needle, select.value, select.nextElementSibling.value.trim()]);
+  return [...byId('ruling').querySelectorAll('select[data-needle]')].map((select) => [select.dataset.needle, select.value, select.nextElementSibling.value.trim()]);
 }
 
 /** How many are accepted, corrected and abandoned. */
 export function rulingWords() {
-  if (byId('ruling-again').checked) return say('rule_again');
+  if (ctWanted()) return byId('ruling-ct').selectedOptions[0].text;
   const of = (kinds) => chosen().filter(([, word]) => kinds.includes(word)).length;
   return say('rule_count', { accept: of(['accept']), correct: of(['correct', 'own']), abandon: of(['abandon']) });
 }
@@ -61,7 +76,7 @@ export function rulingWords() {
 /** What the form says, as the answer's values; undefined when another question is asked. */
 export function rulingValues() {
   if (asked === null) return undefined;
-  if (byId('ruling-again').checked) return { CT: 'again' };
+  if (ctWanted()) return { CT: ctWanted() };
   const word = { accept: () => 'accept', correct: () => 'correct', own: (text) => `correct ${text}`, abandon: (text) => `abandon because ${text}` };
   return Object.fromEntries(chosen().map(([name, kind, text]) => [name, word[kind](text)]));
 }

@@ -80,7 +80,7 @@ class SimulatedScanner:
             "do": "scan",
             "folder": str(folder),
             "number": command.scan,
-            "slice_mm": self._options.slice_mm,
+            "slice_mm": self._options.slice_mm if command.slice_mm is None else command.slice_mm,
             "z_low_mm": low,
             "z_high_mm": high,
             "when": (self._start + timedelta(minutes=3 * command.scan + again)).isoformat(timespec="seconds"),

@@ -58,6 +58,8 @@ from simulator.world import World
 DOSE_TAKES_S = 20.0
 """For the dose with the needles as they stand, on the procedure's clock (assumed)."""
 CARTRIDGE_CAPACITY, DETENT_UM, GAUGE = 15, 5000, 18
+SLICES_MM = (1.25, 2.5, 5.0)
+"""Beside the asked ones, of the simulated scanner's CTs (the clinic's: 5 mm there, 1 to 2.5 mm in modern practice)."""
 """Of the simulated applicator (assumed; published capacities are 15 and 20)."""
 
 
@@ -106,7 +108,7 @@ def rehearse(options: RehearsalOptions, listener: Callable[[Progress], None]) ->
     procedure = session.procedure
     with watch.timed("post-plan"):
         listener(Progress("post-plan", "Dose of the day", session.snapshot()))
-        rounds = rounds_of(procedure, scanner.analyst, options.slice_mm)
+        rounds = rounds_of(procedure, scanner.analyst)
         seeds, extra, delivered = post_plan(procedure, scanner.analyst, anatomy, source)
     inside = sum(watch.seconds.get(step, 0.0) for step in ("simulated CT", "analysis of the CT"))
     watch.seconds["procedure"] = watch.seconds["procedure"] - inside
@@ -165,6 +167,7 @@ def _set_up(
         max_attempts=options.max_attempts,
         cartridge_capacity=CARTRIDGE_CAPACITY,
         person_judges=options.person_judges,
+        slices_mm=tuple(sorted({options.slice_mm, *SLICES_MM})) if options.person_judges else (),
     )
     told_first: dict[str, Any] = {
         "seed": options.seed,

@@ -99,10 +99,12 @@ def offered(command: AskOperator, left: TraineeTable) -> AskOperator:
         ruling.AGAIN: "rescan",
         ruling.ACCEPT: "accept",
         ruling.CORRECT: "correct",
+        ruling.OWN: "own_amount",
         ruling.ABANDON: "abandon",
     }
     choices = {
-        name: [word for word in words if kept[word] in left.may] for name, words in command.choices.items()
+        name: [word for word in words if kept[word.split()[0]] in left.may]
+        for name, words in command.choices.items()
     }
     return replace(command, choices=choices)
 

@@ -216,7 +216,7 @@ def _result(
         plan=ready.plan,
         planned=ready.planned,
         delivered=delivered,
-        rounds=rounds_of(procedure, analyst, ready.scenario.ct.slice_mm),
+        rounds=rounds_of(procedure, analyst),
         seeds=seeds,
         unplanned_seeds_mm=extra,
         seeds_in_journal=count_in_journal(out / JOURNAL_FILE),

@@ -77,10 +77,12 @@ class TrainingRoom:
         self._unsaid: list[str] = []
         self.director = Director(scenario.faults, self._happen, who_stops="somebody in the room")
         self._assistants = Assistants(self.bench)
+        other_mm = scenario.ct.may_be_mm
         self.settings = ProcedureSettings(
             max_attempts=scenario.trainee.max_attempts,
             cartridge_capacity=CARTRIDGE_CAPACITY,
             person_judges=True,
+            slices_mm=tuple(sorted({scenario.ct.slice_mm, *other_mm})) if other_mm else (),
         )
         self.scanner = led.scanner(self.world)
         self._at_scans: list[TrueNeedles] = []
