@@ -137,6 +137,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # before its address is told: who comes at once waits instead of being refused
     except OSError as problem:
         listening.close()
         raise AskedWrongly(

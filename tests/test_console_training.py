@@ -27,6 +27,8 @@ from controller.snapshot import NeedleStatus, Snapshot
 from controller.truth import TrueNeedles, TrueSeed, Truth
 from imaging.deviation import deviation
 from planning.refusal import AskedWrongly
+from simulator.rehearsal.trainee import offered
+from simulator.scenario import TraineeTable
 from tests.made_plan import made_plan
 
 ROOT = Path(__file__).parents[1]
@@ -206,6 +208,45 @@ def test_the_scripts_that_ship_answer_every_needle(path: Path) -> None:
         assert ruling.why_not(ASKED, answer.values) is None
     assert trainee.told == []
     assert trainee.held(Hold("seed 3 in needle N01: NOPASS", "seed_is"))[0] is True
+
+
+THICK = replace(
+    ASKED, choices={**(ASKED.choices or {}), "CT": ["again 1.25", "again", "again 5"]}, text="after CT 4: ..."
+)
+
+
+@pytest.mark.parametrize("typed", ["again 1.25", "AGAIN 1.250 mm"])
+def test_thinner_slices_are_asked_for_at_the_terminal(typed: str) -> None:
+    typist = Typist("again 3", "again thin", typed)
+    answer, _ = typist.trainee().answer(THICK, snapshot())
+    assert getattr(answer, "values", {}) == {"CT": "again 1.25"}
+    shown = typist.screen.export_text()
+    assert "again 1.25 or 5: with slices of so many mm" in shown.replace("\n", " ")
+    assert shown.count("That CT is not to be had; can be: again 1.25, again, again 5") == 2
+
+
+def test_a_script_asks_for_thinner_slices_where_they_are_proposed() -> None:
+    trainee = ScriptedTrainee(read_script(ROOT / "examples" / "trainees" / "careful.toml"))
+    asked = [THICK, ASKED, ASKED]
+    values = [getattr(trainee.answer(command, snapshot())[0], "values", {}) for command in asked]
+    assert values[:2] == [{"CT": "again 1.25"}, {"CT": "again"}]
+    assert "N01" in values[2]
+
+
+def test_an_amount_of_ones_own_is_offered_only_where_it_may_be_said() -> None:
+    kept = offered(ASKED, TraineeTable(may=("accept", "correct", "abandon")))
+    assert kept.choices == {
+        "CT": [],
+        "N01": ["accept", "correct", "abandon"],
+        "N02": ["accept", "correct", "abandon"],
+        "N03": ["correct", "abandon"],
+        "N04": ["abandon"],
+    }
+    told = RulingSheet(kept, NEEDLES).say("correct N01 0 0 1")
+    assert told == "correct 0 0 1 can't be said of N01 now; of N01 can be: accept, correct, abandon"
+    trainee = Typist("again", "stop").trainee()
+    trainee.answer(kept, snapshot())
+    assert "another CT is not left to you" in trainee._screen.export_text()
 
 
 def test_a_script_says_its_own_words_at_its_ct_and_tells_which_it_could_not(tmp_path: Path) -> None:

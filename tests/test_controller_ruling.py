@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controller import ruling
+from controller import protocol, ruling
 from controller.answers import Answers
 from controller.commands import AskOperator, CloseGrip, DropSeed, MoveDepth, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined
-from controller.interlocks import DeviceFacts, needle_is_verified
+from controller.guidance import Landing, estimate_rig
+from controller.interlocks import DeviceFacts, judge, needle_is_verified
 from controller.journal import read_journal
+from controller.judging import why_held
 from controller.knowledge import Knowledge, ProcedureSettings
 from controller.replay import replay
 from imaging.deviation import deviation
@@ -115,17 +117,114 @@ def test_a_needle_never_goes_deeper_than_the_interlock_would_let_it() -> None:
     assert commands == []
 
 
+@pytest.mark.parametrize(("shallow_mm", "short_mm"), [(9.0, 0.0), (10.4, 0.4), (12.5, 2.5)])
+def test_a_proposal_goes_as_deep_as_is_allowed_and_none_is_made_that_can_not_help(
+    shallow_mm: float, short_mm: float
+) -> None:
+    known, question = at_depth(-shallow_mm)
+    may = (question.choices or {})["N01"]
+    assert ("correct" in may) is (short_mm < 2.0)
+    assert "own" in may
+    assert (f"N01 {short_mm:.1f} mm" in question.text) is (short_mm > 0.0)
+    problem, commands = ruling.take_in(known, question, OperatorConfirmed(1, "ann", {"N01": "correct"}))
+    if short_mm >= 2.0:
+        assert "can be: correct X Y Z, abandon" in str(problem)
+        return
+    proposal = (question.proposals_mm or {})["N01"]
+    assert proposal[2] == pytest.approx(min(shallow_mm, 10.0), abs=0.051)
+    known.gripped, known.across_for, known.rig_homed = "N01", "N01", True
+    known.confirmed_hash = known.plan_hash
+    facts = DeviceFacts(rig_is_live=True, rig_knows_position=True)
+    deep = [command for command in commands if isinstance(command, MoveDepth) and command.in_tissue]
+    assert deep
+    assert all(judge(command, known, facts) is None for command in deep)
+
+
+def test_without_a_judge_a_needle_that_can_not_be_brought_deep_enough_holds_before_it_is_moved() -> None:
+    known, _ = at_depth(-12.5)
+    known.needles["N01"].off_target = True
+    assert protocol.attempts_remain(known)
+    for state in ("AWAITING_REFERENCE_SCAN", "AWAITING_NEEDLE_SCAN"):
+        known.rig = estimate_rig(known.plan.planned_patient_from_rig(), known.needles["N01"].landings)
+        known.settings = ProcedureSettings()
+        assert protocol.expected_destination(state, "scan_judged", known) == "HELD"
+    assert "too shallow even if corrected as deep as is allowed" in why_held(known, "")
+    assert "N01 2.5 mm" in why_held(known, "")
+
+
+def at_depth(deep_mm: float) -> tuple[Knowledge, AskOperator]:
+    """N01 stands where the rig put it, but so much deeper than its target (negative: shallower)."""
+    known, _ = asked(N01=(0.0, 0.3))
+    story = known.needles["N01"]
+    tip = np.asarray(story.plan.tip_mm) + deep_mm * np.asarray(story.plan.direction)
+    story.deviation = deviation(story.plan.tip_mm, story.plan.direction, tip, story.plan.direction, 0.3)
+    assert story.aim_rig_mm is not None
+    story.landings = [Landing(story.aim_rig_mm, tip, np.asarray(story.plan.direction))]
+    return known, replace(ruling.question(known), number=1)
+
+
+THICK = replace(JUDGED, slices_mm=(1.25, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sigma_mm", "seen_mm", "cts"),
+    [
+        (JUDGED, 2.0, 5.0, ["again"]),
+        (THICK, 2.0, 5.0, ["again 1.25", "again", "again 5"]),
+        (THICK, 0.3, 5.0, ["again", "again 1.25", "again 5"]),
+        (THICK, 2.0, 1.25, ["again", "again 1.25", "again 5"]),
+    ],
+    ids=["no choice", "too thick to tell", "thick, and told all the same", "nothing thinner"],
+)
+def test_thinner_slices_are_proposed_where_a_needle_can_not_be_told(
+    settings: ProcedureSettings, sigma_mm: float, seen_mm: float, cts: list[str]
+) -> None:
+    known, _ = asked(N01=(1.0, sigma_mm))
+    known.settings, known.slice_seen_mm = settings, seen_mm
+    question = ruling.question(known)
+    assert (question.choices or {})["CT"] == cts
+    assert ("Slices of 5 mm can't decide 2 mm" in question.text) is (cts[0] != "again")
+
+
+def test_slices_that_are_not_to_be_had_are_no_answer() -> None:
+    known, _ = asked(N01=(1.0, 2.0))
+    known.settings, known.slice_seen_mm = THICK, 5.0
+    question = replace(ruling.question(known), number=1)
+    problem, _ = ruling.take_in(known, question, OperatorConfirmed(1, "ann", {"CT": "again 0.6"}))
+    assert problem == "another CT can't be had as 'again 0.6'; can be: again 1.25, again, again 5"
+    assert not known.scan_wished
+
+
+def test_slices_once_asked_for_are_kept_until_others_are(tmp_path: Path) -> None:
+    asked_for: list[float | None] = []
+    words = iter([{"CT": "again 1.25"}, {"CT": "again"}, {"CT": "again 5"}])
+    room = Judge(lambda command: next(words, None) or as_proposed(command), THICK)
+
+    def note(command: RequestScan, _values: dict[str, Any]) -> None:
+        asked_for.append(command.slice_mm)
+
+    room.change_findings = note
+    room.play(tmp_path)
+    assert room.procedure.state == "COMPLETED", room.procedure.known.held_because
+    assert asked_for[:4] == [None, 1.25, 1.25, 5.0]
+    assert set(asked_for[3:]) == {5.0}
+    assert replay(tmp_path / "journal.sqlite", PLAN).procedure.state == "COMPLETED"
+
+
 class Judge(Room):
     """A room whose person rules by ``rule``: the question -> words, or None to say no."""
 
-    def __init__(self, rule: Callable[[AskOperator], Words | None]) -> None:
-        super().__init__(PLAN, settings=JUDGED, setup_mm=3.0, own_mm=1.2)
+    def __init__(
+        self, rule: Callable[[AskOperator], Words | None], settings: ProcedureSettings = JUDGED
+    ) -> None:
+        super().__init__(PLAN, settings=settings, setup_mm=3.0, own_mm=1.2)
+        self._judged_by = settings
         self._rule = rule
         self.rulings: list[Words] = []
 
     def play(self, folder: Path) -> None:
         session = self.session(folder)
-        opened = {"plan": PLAN.content_hash, "settings": asdict(JUDGED)}
+        opened = {"plan": PLAN.content_hash, "settings": asdict(self._judged_by)}
         self.journal.append(0, "opened", opened)
         session.run()
         self.journal.close()
