@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label, uniform_filter
 
+from imaging.line import Lines
 from imaging.line_fit import ROUGH, Fit, fit_lines
 from imaging.line_search import dots, search_lines
-from imaging.rod_image import Blur, Lines, Voxels, voxels_near
+from imaging.line_voxel import Voxels, voxels_near
+from imaging.rod_image import Blur
 from imaging.sample import AIR_HU, across, clip_level_hu, inside, ring_hu
 from imaging.shaft import SKIN_HU, expected_contrast_hu
 from imaging.slab import Slab, resample

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imaging.axis import Axis
+from imaging.line import Lines
 from imaging.line_fit import FINE, FREE, ROUGH, Fit, fit_lines
 from imaging.line_search import dots, search_lines
-from imaging.rod_image import REACH_MM, Blur, Lines, Voxels, rendered_hu, shares, voxels_near
+from imaging.line_voxel import REACH_MM, Voxels, voxels_near
+from imaging.rod_image import Blur, rendered_hu, shares
 from imaging.shaft import Shaft, expected_contrast_hu
 from imaging.slab import Slab, resample
 from planning.frame import Floats
@@ -104,9 +106,7 @@ class Comb:
         others = np.arange(len(self)) != n
         local = points_mm @ self.slab.frame.T
         lines = self.lines.only(others)
-        return np.asarray(
-            rendered_hu(local, lines, self.heights[others], self.bin_w_mm, self.blur).sum(axis=0)
-        )
+        return np.asarray(rendered_hu(local, lines, self.heights[others], self.bin_w_mm, self.blur))
 
 
 def fitted_comb(
@@ -207,7 +207,7 @@ class _Picture:
     def left_over(self, fit: Fit, blur: Blur) -> Slab:
         """The slab without what the lines explain."""
         near = self.near(fit.lines)
-        model = rendered_hu(near.at, fit.lines, fit.heights, near.bin_w_mm, blur).sum(axis=0)
+        model = rendered_hu(near.at, fit.lines, fit.heights, near.bin_w_mm, blur)
         hu = self.ct.hu.copy()
         hu[tuple(near.index.T)] = np.rint(near.hu - np.minimum(model, self.clip_hu - 50.0))
         return resample(replace(self.ct, hu=hu), self.slab.frame[2], self.corners_mm)
@@ -381,7 +381,7 @@ def _tried(
         )
     )
     far = ~with_it
-    others = rendered_hu(near.at, fit.lines.only(far), fit.heights[far], near.bin_w_mm, blur).sum(axis=0)
+    others = rendered_hu(near.at, fit.lines.only(far), fit.heights[far], near.bin_w_mm, blur)
 
     def fitted(lines: Lines, rounds: int) -> Fit:
         heights = np.full((len(lines.curves), len(near.bin_w_mm)), picture.usual_hu)

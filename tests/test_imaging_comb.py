@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from synthetic_ct import volume
 
+from imaging.line import Lines
 from imaging.line_fit import fit_lines
 from imaging.line_search import dots, search_lines
-from imaging.rod_image import Blur, Lines, Voxels, rendered_hu, shares, voxels_near
+from imaging.line_voxel import Voxels, voxels_near
+from imaging.rod_image import Blur, rendered_hu, shares
 from imaging.slab import Slab
 from planning.frame import Floats
 from planning.volume import CtVolume, Grid
@@ -25,7 +27,7 @@ def lines_of(*curves: list[list[float]]) -> Lines:
 def scan_of(lines: Lines, heights: Floats, bin_w_mm: Floats, noise_hu: float = 20.0) -> CtVolume:
     grid = Grid((16, 40, 110), (-45.0, -20.0, -18.0), (1.0, 1.0, 2.5))
     points = grid.point_of(np.indices(grid.shape).reshape(3, -1).T)
-    hu = 50.0 + rendered_hu(points @ FRAME.T, lines, heights, bin_w_mm, BLUR).sum(axis=0).reshape(grid.shape)
+    hu = 50.0 + rendered_hu(points @ FRAME.T, lines, heights, bin_w_mm, BLUR).reshape(grid.shape)
     hu += np.random.default_rng(3).normal(0.0, noise_hu, grid.shape)
     return volume(hu.clip(-1024, 3071), grid)
 
