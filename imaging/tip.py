@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
-from scipy.optimize import least_squares
+from scipy.optimize import leastsq
 
 from imaging.sample import across
 from planning.frame import Floats
@@ -125,29 +125,14 @@ def _fit(
     scale = 25.0 + 0.04 * top + 0.1 * beside
     edge = float(np.sqrt((direction**2) @ (blur[[0, 0, 1]] ** 2)))
 
-    steps = 1e-5 * _PARAMETER_SCALE
-
-    def residuals(p: Floats) -> Floats:
-        """One row for each row of parameters ``(m, 12)``."""
-        miss = (_rods(offset, beside, axes, p, clip_hu) - values) / scale
-        robust = np.sign(miss) * 3.0 * np.sqrt(2.0 * (np.sqrt(1.0 + miss**2 / 9.0) - 1.0))
-        prior = [
-            p[:, 1] / beside_sigma_mm,
-            p[:, 2] / beside_sigma_mm,
-            (p[:, 3] - np.log(blur[0])) / 0.3,
-            (p[:, 4] - np.log(blur[1])) / 0.2,
-            (p[:, 5] - np.log(0.8 * edge)) / 0.3,
-            (p[:, 6] - ground) / 150.0,
-            p[:, 7] / 400.0,
-        ]
-        return np.hstack([robust, np.column_stack(prior), np.diff(p[:, 8:12], axis=1) / (0.5, 0.4, 0.15)])
-
-    def residual(p: Floats) -> Floats:
-        return np.asarray(residuals(p[None])[0])
-
-    def slopes(p: Floats) -> Floats:
-        rows = residuals(p + np.diag(steps))
-        return np.asarray((rows - residuals(p[None])).T / steps)
+    # what is known beforehand of the parameters, as rows ``prior @ p - expected`` of 1 sigma each
+    prior, expected = np.zeros((10, 12)), np.zeros(10)
+    sigmas = (beside_sigma_mm, beside_sigma_mm, 0.3, 0.2, 0.3, 150.0, 400.0)
+    prior[np.arange(7), np.arange(1, 8)] = 1.0 / np.array(sigmas)
+    expected[2:6] = np.array([*np.log(blur), np.log(0.8 * edge), ground]) / sigmas[2:6]
+    for row, knot, sigma in ((7, 8, 0.5), (8, 9, 0.4), (9, 10, 0.15)):
+        prior[row, knot : knot + 2] = np.array((-1.0, 1.0)) / sigma
+    seen = (offset, beside, values, scale, axes, clip_hu, prior, expected)
 
     # The end that is just seen lies about 1 mm beyond the tip. Two starts, because a brightness that
     # fades at the last knot can imitate an end.
@@ -157,59 +142,131 @@ def _fit(
             [shift, 0.0, 0.0, *np.log(blur), np.log(0.8 * edge), ground, 0.0, *[np.log(1.2 * top)] * 4]
         )
         answers.append(
-            least_squares(residual, first, slopes, method="lm", max_nfev=150, x_scale=_PARAMETER_SCALE)
-        )
-    answer = min(answers, key=lambda a: float(a.cost))
-    p = answer.x
+            leastsq(
+                _misses, first, seen, _slopes, full_output=True, col_deriv=True, maxfev=150,
+                ftol=1e-8, xtol=1e-8, gtol=1e-8, diag=1.0 / _PARAMETER_SCALE,
+            )
+        )  # fmt: skip
+    p, _, details, _, ended = min(answers, key=lambda answer: float(np.sum(answer[2]["fvec"] ** 2)))
     count = len(values)
-    chi2 = float(np.sum(answer.fun[:count] ** 2) / max(count - 12, 1))
-    jacobian = np.asarray(answer.jac, dtype=float)
-    covariance = np.linalg.pinv(jacobian.T @ jacobian) * max(chi2, 1.0)
+    chi2 = float(np.sum(details["fvec"][:count] ** 2) / max(count - 12, 1))
+    jacobian = _slopes(p, *seen)
+    covariance = np.linalg.pinv(jacobian @ jacobian.T) * max(chi2, 1.0)
     # neighbouring voxels share their errors (kernel, streaks): about six of them count as one (measured)
     spread = float(np.sqrt(6.0 * np.trace(covariance[:3, :3])))
     point = start + p[0] * direction + p[1] * u + p[2] * v
     peak = float(np.exp(np.clip(np.max(p[9:12]), 0.0, 10.0)))
-    good = bool(answer.success and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
+    good = bool(1 <= ended <= 4 and abs(p[0]) < AHEAD_MM and np.hypot(p[1], p[2]) < 1.5 and peak > 150.0)
     return Tip(point, direction, min(spread, 3.0), peak + float(p[6]), good)
 
 
 @njit(cache=True)
-def _rods(offset: Floats, beside: Floats, axes: Floats, parameters: Floats, clip_hu: float) -> Floats:
-    """``(m, n)``: :func:`_rod` for each row of parameters ``(m, 12)``."""
-    out = np.empty((len(parameters), len(offset)))
-    for k in range(len(parameters)):
-        out[k] = _rod(offset, beside, axes, parameters[k], clip_hu)
+def _misses(
+    p: Floats,
+    offset: Floats,
+    beside: Floats,
+    values: Floats,
+    scale: Floats,
+    axes: Floats,
+    clip_hu: float,
+    prior: Floats,
+    expected: Floats,
+) -> Floats:
+    """``(n + k,)``: by how much each voxel misses the clipped image of a rod's end, robustly, and the prior's rows.
+
+    Args:
+        p: ``(12,)`` shift along, u, v; log of the blur in plane, across slices, of the edge along the rod; background;
+            what lies ahead of the end in the rod's own line (a dark flame); log height at the knots.
+        offset: ``(n, 3)`` voxels (u, v, along) from the start, mm.
+        beside: ``(n,)`` what other rods add, HU.
+        values, scale: ``(n,)`` HU, and how far they may miss.
+        axes: ``(3, 3)`` rows u, v, along, in the patient frame.
+        clip_hu: level at which the scanner clipped.
+        prior, expected: ``(k, 12)``, ``(k,)``.
+    """
+    count = len(offset)
+    out = np.empty(count + len(expected))
+    out[count:] = prior @ p - expected
+    c00, c01, c11 = _blur(p, axes)
+    det = c00 * c11 - c01 * c01
+    edge = math.exp(p[5]) * math.sqrt(2.0)
+    for m in range(count):
+        du, dv, s = offset[m, 0] - p[1], offset[m, 1] - p[2], offset[m, 2] - p[0]
+        spot = math.exp(-0.5 * (c11 * du * du - 2.0 * c01 * du * dv + c00 * dv * dv) / det)
+        height, _, _, _ = _height(p, s)
+        inside = 0.5 * math.erfc(s / edge)
+        value = p[6] + beside[m] + spot * (height * inside + p[7] * (1.0 - inside))
+        miss = (min(value, clip_hu) - values[m]) / scale[m]
+        out[m] = miss * math.sqrt(2.0 / (1.0 + math.sqrt(1.0 + miss * miss / 9.0)))
     return out
 
 
 @njit(cache=True)
-def _rod(offset: Floats, beside: Floats, axes: Floats, p: Floats, clip_hu: float) -> Floats:
-    """The clipped image ``(n,)`` of a rod's end and what others add, at ``(n, 3)`` (u, v, along) from the start.
-
-    Parameters ``p``: shift along, u, v; log of the blur in plane, across slices, of the edge along the rod;
-    background; what lies ahead of the end in the rod's own line (a dark flame); log height at the knots.
-    """
-    out = np.empty(len(offset))
-    inverse = np.empty((2, 2))
-    in_plane, across_slices = np.exp(2.0 * p[3]), np.exp(2.0 * p[4])
-    c00 = in_plane + (across_slices - in_plane) * axes[0, 2] ** 2
-    c01 = (across_slices - in_plane) * axes[0, 2] * axes[1, 2]
-    c11 = in_plane + (across_slices - in_plane) * axes[1, 2] ** 2
+def _slopes(
+    p: Floats,
+    offset: Floats,
+    beside: Floats,
+    values: Floats,
+    scale: Floats,
+    axes: Floats,
+    clip_hu: float,
+    prior: Floats,
+    expected: Floats,
+) -> Floats:
+    """``(12, n + k)``: derivatives of :func:`_misses` by each parameter."""
+    count = len(offset)
+    out = np.zeros((12, count + len(expected)))
+    out[:, count:] = prior.T
+    c00, c01, c11 = _blur(p, axes)
     det = c00 * c11 - c01 * c01
-    inverse[0, 0], inverse[1, 1] = c11 / det, c00 / det
-    inverse[0, 1] = -c01 / det
-    edge = np.exp(p[5]) * np.sqrt(2.0)
-    for m in range(len(offset)):
+    in_plane, across_slices = math.exp(2.0 * p[3]), math.exp(2.0 * p[4])
+    edge = math.exp(p[5]) * math.sqrt(2.0)
+    for m in range(count):
         du, dv, s = offset[m, 0] - p[1], offset[m, 1] - p[2], offset[m, 2] - p[0]
-        spot = np.exp(
-            -0.5 * (inverse[0, 0] * du * du + 2 * inverse[0, 1] * du * dv + inverse[1, 1] * dv * dv)
-        )
-        place = min(max((s + BEHIND_MM) / KNOT_MM, 0.0), 3.0)
-        knot = min(int(place), 2)
-        share = place - knot
-        log_height = (1.0 - share) * p[8 + knot] + share * p[9 + knot]
-        height = np.exp(min(max(log_height, 0.0), MOST_LOG_HU))
+        yu, yv = (c11 * du - c01 * dv) / det, (c00 * dv - c01 * du) / det
+        spot = math.exp(-0.5 * (du * yu + dv * yv))
+        height, by_log, knot, share = _height(p, s)
         inside = 0.5 * math.erfc(s / edge)
-        value = p[6] + beside[m] + spot * (height * inside + p[7] * (1.0 - inside))
-        out[m] = min(value, clip_hu)
+        bright = height * inside + p[7] * (1.0 - inside)
+        value = p[6] + beside[m] + spot * bright
+        if value >= clip_hu:
+            continue
+        miss = (value - values[m]) / scale[m]
+        root = math.sqrt(1.0 + miss * miss / 9.0)
+        gain = math.sqrt(0.5 * (1.0 + root)) / (root * scale[m])
+        drop = (height - p[7]) * math.exp(-((s / edge) ** 2)) / math.sqrt(math.pi)
+        log_slope = (p[9 + knot] - p[8 + knot]) / KNOT_MM if 0.0 < s + BEHIND_MM < 3.0 * KNOT_MM else 0.0
+        out[0, m] = gain * spot * (drop / edge - by_log * inside * log_slope)
+        out[1, m], out[2, m] = gain * spot * bright * yu, gain * spot * bright * yv
+        y_slices = yu * axes[0, 2] + yv * axes[1, 2]
+        out[3, m] = gain * spot * bright * in_plane * (yu * yu + yv * yv - y_slices**2)
+        out[4, m] = gain * spot * bright * across_slices * y_slices**2
+        out[5, m] = gain * spot * drop * s / edge
+        out[6, m] = gain
+        out[7, m] = gain * spot * (1.0 - inside)
+        out[8 + knot, m] = gain * spot * by_log * inside * (1.0 - share)
+        out[9 + knot, m] = gain * spot * by_log * inside * share
     return out
+
+
+@njit(cache=True)
+def _blur(p: Floats, axes: Floats) -> tuple[float, float, float]:
+    """Covariance of the rod's image across it: uu, uv, vv, mm^2."""
+    in_plane, across_slices = math.exp(2.0 * p[3]), math.exp(2.0 * p[4])
+    more = across_slices - in_plane
+    return (
+        in_plane + more * axes[0, 2] ** 2,
+        more * axes[0, 2] * axes[1, 2],
+        in_plane + more * axes[1, 2] ** 2,
+    )
+
+
+@njit(cache=True)
+def _height(p: Floats, s: float) -> tuple[float, float, int, float]:
+    """The rod's height ``s`` from its end, its derivative by its own log, the knot before, the next one's share."""
+    place = min(max((s + BEHIND_MM) / KNOT_MM, 0.0), 3.0)
+    knot = min(int(place), 2)
+    share = place - knot
+    log_height = (1.0 - share) * p[8 + knot] + share * p[9 + knot]
+    height = math.exp(min(max(log_height, 0.0), MOST_LOG_HU))
+    return height, height if 0.0 < log_height < MOST_LOG_HU else 0.0, knot, share
