@@ -30,6 +30,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--seeds", type=int, default=1)
     asked.add_argument("--only", default="", help="scenarios whose file name holds this")
+    asked.add_argument("--script", default="", help="scripts whose file name holds this")
     asked.add_argument("--show", action="store_true", help="play nothing: tell of the runs that are there")
     chosen = asked.parse_args()
     table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
@@ -45,6 +46,8 @@ def main() -> None:
         for run in entry["runs"] if chosen.show else ():
             print(_line(path, scenario, run))
         for script in () if chosen.show else sorted((ROOT / "examples" / "trainees").glob("*.toml")):
+            if chosen.script not in script.stem:
+                continue
             said = hashlib.sha256(repr(read_script(script)).encode()).hexdigest()[:12]
             for seed in range(scenario.seed, scenario.seed + chosen.seeds):
                 of = {"script": script.stem, "script_digest": said, "seed": seed, "plan": plan}

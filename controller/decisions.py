@@ -24,6 +24,17 @@ KINDS: dict[str, str] = {
     "abort": "while held or paused, with a reason: needles out, seeds counted, end; while held in it: all by hand",
 }
 
+TYPED: dict[str, str] = {
+    "grant_attempts": "NEEDLE COUNT",
+    "abandon_needle": "NEEDLE because REASON",
+    "seed_is": "patient|needle|cartridge because REASON",
+    "accept_seed_count": "COUNT because REASON",
+    "rig_by_hand": "because REASON",
+    "applicator_by_hand": "because REASON",
+    "abort": "because REASON",
+}
+"""What follows a decision's kind where it is typed (``decision_of``)."""
+
 
 def possible(known: Knowledge, state: str) -> tuple[str, ...]:
     """The kinds that a person may decide at this moment."""

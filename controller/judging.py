@@ -46,8 +46,16 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
         known.seeds_seen = len(findings.seeds)
         known.message = f"CT {command.scan}: {len(findings.seeds)} seeds seen"
         return "scan_judged", known.message
-    seen = f"CT {command.scan}: {len(known.off_target)} of {len(known.inserted)} needles to correct"
+    seen = f"CT {command.scan}: {_in_words(known)}"
     return "scan_judged", known.scan_problem or seen
+
+
+def _in_words(known: Knowledge) -> str:
+    """What follows; where a person judges, only what was measured."""
+    if not known.settings.person_judges:
+        return f"{len(known.off_target)} of {len(known.inserted)} needles to correct"
+    found = [story.deviation.verdict for story in known.inserted if story.deviation is not None]
+    return ", ".join(f"{found.count(verdict)} {verdict.value}" for verdict in Verdict)
 
 
 TWINS_MM = 1.27

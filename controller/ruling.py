@@ -61,12 +61,12 @@ def question(known: Knowledge) -> AskOperator:
     text = f"Each needle after CT {known.scans}: accept, correct or abandon it, or another CT. {'; '.join(told)}."
     if choices[CT][0] != AGAIN:
         text += (
-            f" Slices of {known.slice_seen_mm:g} mm can't decide {known.settings.tolerance_mm:g} mm; "
+            f"\nSlices of {known.slice_seen_mm:g} mm can't decide {known.settings.tolerance_mm:g} mm; "
             f"another CT may have thinner ones ({choices[CT][0]})."
         )
     if short:
         text += (
-            f" Corrected, a tip would still be too shallow by {', '.join(short)}: it may go no more than "
+            f"\nCorrected, a tip would still be too shallow by {', '.join(short)}: it may go no more than "
             f"{DEEPEST_CORRECTION_MM:g} mm deeper than planned."
         )
     return AskOperator(0, TASK, text, choices=choices, proposals_mm=proposals)

@@ -99,7 +99,7 @@ def test_a_sheet_is_filled_in_by_names_and_by_groups() -> None:
         ("correct N01 0 0 99", "0.1 to 15 mm"),
         ("accept N01 1 2 3", "takes no numbers"),
         ("leave N01", "is not understood"),
-        ("", "accept|correct|abandon NEEDLES"),
+        ("", "is not understood; accept, correct, abandon, again"),
         ("accept beyond", "can't be said of N04"),
     ],
 )
@@ -360,6 +360,17 @@ def test_alarms_are_timed_to_the_first_thing_a_person_does() -> None:
     figures = told.figures()
     assert (figures["alarms"], figures["alarms_unanswered"], figures["slowest_alarm_s"]) == (2, 1, 30.0)
     assert told.thought_s == 60.0 + 30.0
+
+
+def test_what_a_person_holds_on_purpose_is_no_alarm() -> None:
+    held = [
+        record(1, 10.0, "decision", to="HELD", because="declined by ann: I must think"),
+        record(2, 90.0, "recovery", says="", may_go_on=True),
+        record(3, 100.0, "decision", to="HELD", because="declined by ann: nobody answered for 600 s"),
+        record(4, 130.0, "recovery", says="", may_go_on=True),
+    ]
+    told = score_of(held, Result(), truth_at({}), "HELD", {}, STILL, None)  # type: ignore[arg-type]
+    assert [(alarm.t_s, alarm.answered_after_s) for alarm in told.alarms] == [(100.0, 30.0)]
 
 
 def test_seeds_are_counted_against_the_truth() -> None:

@@ -10,11 +10,17 @@ from controller.snapshot import NeedleStatus
 from imaging.deviation import Verdict
 
 GROUPS = ("within", "beyond", "unsure", "rest", "all")
-HELP = (
-    "accept|correct|abandon NEEDLES (names, or within, beyond, unsure, rest, all); correct N03 X Y Z moves that tip by "
-    "so many mm in the rig's frame (Z deeper); abandon NEEDLES because REASON; again: another CT{slices}; show: the "
-    "table once more; go: when every needle is judged; hold because REASON; stop: at once, and for good"
+LEGEND = (
+    "tip: how far it is from its place (more than 2 mm is beyond), ±: how sure that is (1 sigma); lateral: across the "
+    "needle; depth: + is too deep; proposal: how the tip would be moved, in the rig's frame"
 )
+HELP = """  accept NEEDLES: as they stand. NEEDLES: names, or within, beyond, unsure, rest (not judged yet), all
+  correct NEEDLES: as proposed; correct N03 X Y Z: that tip by so many mm (Z deeper)
+  abandon NEEDLES because REASON: taken out, its seeds not given
+  again: another CT, before anything is judged{slices}
+  show: the table once more; go: when every needle is judged
+  hold because REASON: nothing goes on until you let it; stop: at once, and for good"""
+_WHY_NOT_ACCEPTED = "measured beyond 2 mm a needle can't be accepted"
 
 
 class RulingSheet:
@@ -32,10 +38,15 @@ class RulingSheet:
         return (self.asked.choices or {}).get(ruling.CT, [])
 
     @property
+    def hints(self) -> list[str]:
+        """What the controller points out."""
+        return self.asked.text.split("\n")[1:]
+
+    @property
     def help(self) -> str:
         """Everything that can be typed."""
         slices = sorted(word.removeprefix(ruling.AGAIN).strip() for word in self.cts if word != ruling.AGAIN)
-        told = f" (again {' or '.join(slices)}: with slices of so many mm)" if slices else ""
+        told = f"; again {' or '.join(slices)}: with slices of so many mm" if slices else ""
         return HELP.format(slices=told)
 
     def ct(self, line: str) -> str | None:
@@ -65,7 +76,9 @@ class RulingSheet:
         front, _, because = line.strip().partition(" because ")
         kind, *about = front.split() or [""]
         if kind not in (ruling.ACCEPT, ruling.CORRECT, ruling.ABANDON):
-            return f"'{kind}' is not understood. {self.help}" if kind else self.help
+            return (
+                f"'{kind}' is not understood; accept, correct, abandon, again, show, go, hold, stop; or help"
+            )
         names, numbers = [word for word in about if not _is_number(word)], [w for w in about if _is_number(w)]
         word = kind
         if numbers and kind == ruling.CORRECT:
@@ -87,9 +100,10 @@ class RulingSheet:
         fitting = [name for name in wanted if choice in self._choices[name]]
         if not fitting or (not is_group and len(fitting) < len(wanted)):
             refused = [name for name in wanted if name not in fitting]
+            why = f" ({_WHY_NOT_ACCEPTED})" if kind == ruling.ACCEPT else ""
             return (
                 f"{word.split(' because')[0]} can't be said of {', '.join(refused)} now; "
-                f"of {refused[0]} can be: {ruling.in_words(self._choices[refused[0]])}"
+                f"of {refused[0]} can be: {ruling.in_words(self._choices[refused[0]])}{why}"
                 if refused
                 else "no needle is meant"
             )

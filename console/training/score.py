@@ -6,7 +6,7 @@ tolerance is the protocol's 2 mm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -255,7 +255,7 @@ def _alarms(records: Sequence[Record]) -> list[Alarm]:
     is_open = False
     for record in records:
         body = record.body
-        if record.kind == "decision" and body.get("to") in ("HELD", "STOPPED"):
+        if record.kind == "decision" and body.get("to") in ("HELD", "STOPPED") and not _is_own(body):
             stopped = body["to"] == "STOPPED"
             answer = "stopped by a person" if stopped else ""
             alarms.append(
@@ -268,6 +268,12 @@ def _alarms(records: Sequence[Record]) -> list[Alarm]:
             alarms[-1] = Alarm(last.t_s, last.reason, waited_s, answer)
             is_open = False
     return alarms
+
+
+def _is_own(body: Mapping[str, Any]) -> bool:
+    """A person has said no on purpose: what they hold themselves raises no alarm."""
+    because = str(body.get("because", ""))
+    return because.startswith("declined by ") and "nobody " not in because
 
 
 def _answer(record: Record) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from rich.console import Console
@@ -10,15 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from console.live import STYLE, SYMBOL
-from console.training.ruling_sheet import RulingSheet
+from console.training.ruling_sheet import LEGEND, RulingSheet
 from controller import ruling
 from controller.advice import what_to_do
 from controller.commands import AskOperator
-from controller.decisions import KINDS, decision_of
+from controller.decisions import KINDS, TYPED, decision_of
 from controller.door_words import why_not_decided
 from controller.events import OperatorConfirmed, OperatorDecided, OperatorDeclined
 from controller.snapshot import Snapshot
 
+_NOBODY = "nobody is at the terminal"
 Answered = tuple[OperatorConfirmed | OperatorDeclined, int]
 
 
@@ -43,7 +45,8 @@ class TerminalTrainee:
     ) -> None:
         self.name = name
         self._ask, self._screen, self._clock = ask, screen, clock
-        self._stops = self._is_gone = False
+        self._stops = self._is_gone = self._has_seen_help = False
+        self._said_before: dict[str, str] = {}
 
     def stop_pressed(self) -> str | None:
         was, self._stops = self._stops, False
@@ -73,48 +76,63 @@ class TerminalTrainee:
         self._screen.print(Text(what_to_do(run.snapshot.message)))
         if run.told:
             self._screen.print(Text(f"Assistants: {run.told}."))
-        may = run.snapshot.may_decide
+        self._tell_what_may_be_decided(run.snapshot)
         while True:
-            self._screen.print(
-                Text(
-                    f"go: go on once its cause is gone; end: leave it held; or decide: {', '.join(may)}",
-                    style="dim",
-                )
-            )
             typed = self._typed("held> ")
-            match typed.lower():
-                case "go":
-                    return True, thought_ns()
-                case "end" | "stop":
-                    return False, thought_ns()
-                case "help":
-                    for kind in may:
-                        self._screen.print(Text(f"  {kind}: {KINDS[kind]}"))
-                    continue
-            decision = decision_of(typed, self.name)
-            why = decision if isinstance(decision, str) else why_not_decided(decision, run.snapshot)
-            if why is not None or isinstance(decision, str):
-                self._screen.print(Text(f"{why}.", style="yellow"))
+            if typed is None or typed.lower() in ("end", "stop"):
+                return False, thought_ns()
+            if typed.lower() == "go":
+                return True, thought_ns()
+            if typed.lower() in ("", "help"):
+                self._tell_what_may_be_decided(run.snapshot)
+                continue
+            decision = self._decision(typed, run.snapshot)
+            if isinstance(decision, str):
+                self._screen.print(Text(f"{decision}. help: what can be typed.", style="yellow"))
             elif decision.kind == "abort":
                 return decision, thought_ns()
             else:
-                self._screen.print(Text(f"{run.decide(decision, thought_ns())}."))
+                self._screen.print(Text(f"{run.decide(decision, thought_ns())}. go: go on."))
+
+    def _tell_what_may_be_decided(self, snapshot: Snapshot) -> None:
+        for word, meaning in (
+            ("go", "go on, once the cause is gone and what must be decided is decided"),
+            ("end", "leave it held for good: the run is over"),
+            *((f"{kind} {TYPED.get(kind, '')}".strip(), KINDS[kind]) for kind in snapshot.may_decide),
+        ):
+            self._screen.print(Text(f"  {word}: {meaning.replace('`', '')}", style="dim"))
+
+    def _decision(self, typed: str, snapshot: Snapshot) -> OperatorDecided | str:
+        """What was typed, a needle's name in any case; what it is not, in words."""
+        kind = typed.split()[0]
+        if kind not in snapshot.may_decide:
+            return f"'{kind}' can't be decided now; can be: go, end, {', '.join(snapshot.may_decide)}"
+        decision = decision_of(typed, self.name)
+        if isinstance(decision, str):
+            return f"{decision} ({kind} {TYPED.get(kind, '')})"
+        if decision.needle is not None:
+            names = {needle.name.upper(): needle.name for needle in snapshot.needles}
+            decision = replace(decision, needle=names.get(decision.needle.upper(), decision.needle))
+        return why_not_decided(decision, snapshot) or decision
 
     # --- one question ---------------------------------------------------------------------------------------
 
-    def _typed(self, prompt: str) -> str:
-        """A line; nobody there any more is ``end`` for a hold, ``hold`` for a question."""
+    def _typed(self, prompt: str) -> str | None:
+        """A line; None: nobody is there any more."""
         if self._is_gone:
-            return "end"
+            return None
         try:
-            return self._ask(prompt).strip()
+            return " ".join(self._ask(prompt).split())
         except EOFError:
             self._is_gone = True
-            return "end"
+            return None
 
     def _yes_or_no(self, command: AskOperator) -> OperatorConfirmed | OperatorDeclined:
+        prompt = f"{command.text} [y]es, [n]o because ..., stop: "
         while True:
-            typed = self._typed(f"{command.text} [y]es, [n]o because ..., stop: ")
+            typed = self._typed(prompt)
+            if typed is None:
+                return OperatorDeclined(command.number, self.name, _NOBODY)
             kind, _, because = typed.partition(" because ")
             match kind.strip().lower():
                 case "y" | "yes":
@@ -126,17 +144,22 @@ class TerminalTrainee:
                 case "stop":
                     self._stops = True
                     return OperatorDeclined(command.number, self.name, "stop pressed")
-                case "end":
-                    return OperatorDeclined(command.number, self.name, "nobody is at the terminal")
+            said = f"'{typed}' is no answer. " if typed else ""
+            prompt = (
+                f"{said}y: yes, and on; n because REASON: no, and it is held; stop: at once, and for good: "
+            )
 
     def _judge(self, command: AskOperator, snapshot: Snapshot) -> OperatorConfirmed | OperatorDeclined:
         sheet = RulingSheet(command, snapshot.needles)
         self._show(sheet, snapshot)
         while True:
             typed = self._typed("needles> ")
+            if typed is None:
+                return OperatorDeclined(command.number, self.name, _NOBODY)
             kind, _, because = typed.partition(" because ")
             match kind.strip().lower():
                 case "go" if not sheet.missing:
+                    self._said_before = dict(sheet.answer)
                     return OperatorConfirmed(command.number, self.name, dict(sheet.answer))
                 case "go":
                     self._screen.print(
@@ -151,7 +174,7 @@ class TerminalTrainee:
                 case "show":
                     self._show(sheet, snapshot)
                 case "help" | "":
-                    self._screen.print(Text(sheet.help, style="dim"))
+                    self._screen.print(Text(f"{LEGEND}\n{sheet.help}", style="dim"))
                 case "hold":
                     return OperatorDeclined(
                         command.number, self.name, because.strip() or "held by the trainee"
@@ -159,8 +182,6 @@ class TerminalTrainee:
                 case "stop":
                     self._stops = True
                     return OperatorDeclined(command.number, self.name, "stop pressed")
-                case "end":
-                    return OperatorDeclined(command.number, self.name, "nobody is at the terminal")
                 case _:
                     problem = sheet.say(typed)
                     if problem is not None:
@@ -177,7 +198,7 @@ class TerminalTrainee:
         table.add_column("needle")
         for heading in ("try", "tip mm", "±", "lateral", "depth", "angle°"):
             table.add_column(heading, justify="right")
-        for heading in ("verdict", "proposal x, y, deeper mm", "you say"):
+        for heading in ("verdict", "proposal x, y, deeper mm", "before", "you say"):
             table.add_column(heading, no_wrap=True)
         for needle in snapshot.needles:
             found = needle.deviation
@@ -194,10 +215,16 @@ class TerminalTrainee:
                 f"{found.angle_deg:.1f}",
                 Text(f"{SYMBOL[found.verdict]} {found.verdict.value}", style=STYLE[found.verdict]),
                 "" if way is None else " ".join(f"{mm:+.1f}" for mm in way),
-                sheet.words.get(needle.name, ""),
+                self._said_before.get(needle.name, "").partition(" because")[0],
+                sheet.words.get(needle.name, "").partition(" because")[0],
             )
         self._screen.print(table)
-        if sheet.missing:
-            self._screen.print(Text(sheet.help, style="dim"))
-        else:
+        if not sheet.missing:
             self._screen.print(Text("Every needle is judged: go, or change a word.", style="dim"))
+            return
+        if not self._has_seen_help:
+            self._screen.print(Text(f"{LEGEND}\n{sheet.help}", style="dim"))
+            self._has_seen_help = True
+        for hint in sheet.hints:
+            self._screen.print(Text(hint, style="yellow"))
+        self._screen.print(Text("accept, correct, abandon, again, show, go, hold, stop; help", style="dim"))

@@ -42,10 +42,18 @@ export function drawRuling(ask, needles, changed) {
     });
     return element('label', {}, element('b', {}, name), select, own);
   });
-  form.replaceChildren(...rows, ...otherCt(ask.choices.CT ?? [], changed));
+  form.replaceChildren(...hints(ask), ...rows, ...otherCt(ask.choices.CT ?? [], changed));
 }
 
-/** Another CT instead, with the slices that are to be had; where thinner ones are proposed, that is said. */
+/** What the controller points out: the lines after the question's first. */
+function hints(ask) {
+  const lines = ask.text.split('\n').slice(1);
+  const [first] = ask.choices.CT ?? [];
+  if (first && first !== 'again') lines[0] = say('rule_thinner', { mm: first.split(' ')[1] });
+  return lines.map((line) => element('p', { class: 'hint' }, line));
+}
+
+/** Another CT instead, with the slices that are to be had. */
 function otherCt(words, changed) {
   if (!words.length) return [];
   const select = element('select', { id: 'ruling-ct', 'aria-label': say('rule_ct') }, new Option(say('rule_no_ct'), ''));
@@ -54,8 +62,7 @@ function otherCt(words, changed) {
     select.append(new Option(mm ? say('rule_again_slices', { mm }) : say('rule_again'), word));
   }
   select.addEventListener('change', changed);
-  const hint = words[0] === 'again' ? [] : [element('p', { class: 'hint' }, say('rule_thinner', { mm: words[0].split(' ')[1] }))];
-  return [...hint, element('label', {}, element('b', {}, 'CT'), select)];
+  return [element('label', {}, element('b', {}, 'CT'), select)];
 }
 
 function ctWanted() {
