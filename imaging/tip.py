@@ -141,12 +141,14 @@ def _fit(
         first = np.array(
             [shift, 0.0, 0.0, *np.log(blur), np.log(0.8 * edge), ground, 0.0, *[np.log(1.2 * top)] * 4]
         )
-        answers.append(
-            leastsq(
+        with np.errstate(
+            all="ignore"
+        ):  # its own covariance, not used here, overflows where there is no needle
+            answer = leastsq(
                 _misses, first, seen, _slopes, full_output=True, col_deriv=True, maxfev=150,
                 ftol=1e-8, xtol=1e-8, gtol=1e-8, diag=1.0 / _PARAMETER_SCALE,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+        answers.append(answer)
     p, _, details, _, ended = min(answers, key=lambda answer: float(np.sum(answer[2]["fvec"] ** 2)))
     count = len(values)
     chi2 = float(np.sum(details["fvec"][:count] ** 2) / max(count - 12, 1))
