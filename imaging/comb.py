@@ -26,6 +26,7 @@ from imaging.slab import Slab, resample
 from planning.frame import Floats
 from planning.volume import CtVolume
 
+RIM_MM = 15.0  # around the slab: lines may leave it a little
 BIN_MM = 3.0
 END_BIN_MM = 1.5
 SHIFT_MM, SHIFT_STEP_MM = 8.4, 0.7
@@ -129,7 +130,7 @@ def fitted_comb(
         furthest_mm: deeper than this along ``direction`` nothing is believed.
     """
     slab = resample(ct, direction, corners_mm)
-    picture = _Picture(ct, slab, corners_mm, clip_hu, furthest_mm)
+    picture = _Picture(_around(ct, slab), slab, corners_mm, clip_hu, furthest_mm)
     entry, tip = planned_entry_mm @ slab.frame.T, planned_tip_mm @ slab.frame.T
     laid = _laid(picture, entry, tip)
     lines, blur = _drawn(picture, laid)
@@ -139,6 +140,14 @@ def fitted_comb(
     heights = _in_bins(last.heights, picture.near(lines).bin_w_mm, near.bin_w_mm)
     fine = fit_lines(near, last.lines, heights, blur, clip_hu, picture.usual_hu, 0)
     return Comb(last.lines, fine.heights, fine.grounds, near.bin_w_mm, blur, last.covariance, slab)
+
+
+def _around(ct: CtVolume, slab: Slab) -> CtVolume:
+    """The part of a scan that a slab is taken from, and a rim for lines that leave it a little."""
+    ends = (slab.us[[0, -1]], slab.vs[[0, -1]], slab.ws[[0, -1]])
+    corners = np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3) @ slab.frame
+    box = ct.grid.box(corners.min(axis=0) - RIM_MM, corners.max(axis=0) + RIM_MM)
+    return replace(ct, hu=ct.hu[box], grid=ct.grid.cropped(box))
 
 
 def _in_bins(heights: Floats, from_w: Floats, to_w: Floats) -> Floats:
@@ -226,18 +235,13 @@ def _laid(picture: _Picture, entry: Floats, tip: Floats) -> Lines:
     step = float(slab.us[1] - slab.us[0])
     at = (lines.places(slab.ws[planes]) - (slab.us[0], slab.vs[0])) / step
     most = np.array((len(slab.us), len(slab.vs))) - 1
-    best, shift = -np.inf, np.zeros(2)
     reach = np.arange(-SHIFT_MM, SHIFT_MM + 1e-9, SHIFT_STEP_MM)
-    for du in reach:
-        for dv in reach:
-            i, j = np.moveaxis(
-                np.clip(np.rint(at + np.array((du / step, dv / step))), 0, most).astype(int), 2, 0
-            )
-            mean = float(bright[np.arange(len(planes)), j, i].mean())
-            value = mean - 0.03 * usual * (du * du + dv * dv) / SHIFT_SIGMA_MM**2
-            if value > best:
-                best, shift = value, np.array((du, dv))
-    curves[:, 0] += shift
+    shifts = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+    value = -0.03 * usual * np.sum(shifts**2, axis=1) / SHIFT_SIGMA_MM**2
+    for k, shift in enumerate(shifts):
+        i, j = np.moveaxis(np.clip(np.rint(at + shift / step), 0, most).astype(int), 2, 0)
+        value[k] += bright[np.arange(len(planes)), j, i].mean()
+    curves[:, 0] += shifts[np.argmax(value)]
     return lines
 
 

@@ -40,7 +40,6 @@ def line_equations(
     heights: Floats,
     grounds: Floats,
     tables: Floats,
-    reach_mm: Floats,
     clip_hu: float,
     usual_hu: float,
     noise: Floats,
@@ -55,8 +54,7 @@ def line_equations(
         believed: ``(bins, n)`` whether a line's curve is told by a bin.
         curves: ``(n, 3, 2)``.
         heights, grounds: ``(bins, n)`` HU.
-        tables: ``(n, 9)``, see :meth:`imaging.rod_image.Blur.tables`.
-        reach_mm: ``(n, 2)``, further than this in u or v a line brightens nothing.
+        tables: ``(n, 11)``, see :meth:`imaging.rod_image.Blur.tables`.
         clip_hu: level at which the scanner clipped, finite.
         usual_hu: what is expected of a height where the picture does not tell.
         noise: ``(2,)`` 1 sigma of a voxel, HU and share of the model.
@@ -93,7 +91,7 @@ def line_equations(
             a, b = first[p], first[p + 1]
             misfit += _patch(
                 at[a:b], hu[a:b], others_hu[a:b], skin_w_mm, believed[k], curves, heights[k], grounds[k],
-                tables, reach_mm, clip_hu, noise, moving, scratch, rows, names,
+                tables, clip_hu, noise, moving, scratch, rows, names,
                 local[k], right[k], curvature[k], gradient,
             )  # fmt: skip
         _eliminate(local[k], right[k])
@@ -113,7 +111,6 @@ def _patch(
     heights: Floats,
     grounds: Floats,
     tables: Floats,
-    reach_mm: Floats,
     clip_hu: float,
     noise: Floats,
     moving: bool,
@@ -162,7 +159,7 @@ def _patch(
         least_far = min(least_far, furthest2)
     own, moved = 0, 2 * count
     for n in range(count):
-        bright = gaps[n, 0] <= reach_mm[n, 0] and gaps[n, 1] <= reach_mm[n, 1]
+        bright = gaps[n, 0] <= tables[n, 9] and gaps[n, 1] <= tables[n, 10]
         if not bright and nearest[n] > least_far:
             continue
         for m in range(size):

@@ -95,7 +95,7 @@ def fit_lines(
         moving = 1 <= turn <= rounds
         factor, coupled, curvature, gradient, misfit = line_equations(
             voxels.at, voxels.hu, others, voxels.first_patch, voxels.first, at_bins, lines.skin_w_mm, believed,
-            curves, heights, grounds, blur.tables(curves[:, 1]), blur.reach_mm(curves[:, 1]),
+            curves, heights, grounds, blur.tables(curves[:, 1]),
             min(clip_hu, NEVER_HU), usual_hu, noise, moving,
         )  # fmt: skip
         moved = np.zeros((len(factor), coupled.shape[2] - 1))

@@ -40,34 +40,27 @@ class Blur:
     frame: Floats
     own_mm: float = OWN_RADIUS_MM
 
-    def _seen_along(self, slopes: Floats) -> tuple[Floats, Floats]:
-        """In u and v, for slopes ``(n, 2)``: the blur's covariance ``(n, 2, 2)``, the slice's axis ``(n, 2)``."""
+    def tables(self, slopes: Floats) -> Floats:
+        """What :func:`images` needs of lines with slopes ``(n, 2)``, and how far it reaches: ``(n, 11)``.
+
+        M (3), the inverse of the blur's covariance in u and v; q (2), the slices' normal there; a = q M q; k; half a
+        slice (mm); 1 / peak; and how far in u and v (2, mm) a line is brighter than ``LEAST_BRIGHT``.
+        """
         project = self.frame[:2] - slopes[:, :, None] * self.frame[2]
         squares = np.array((self.in_plane_mm**2, self.in_plane_mm**2, self.own_mm**2))
-        return (project * squares) @ np.swapaxes(project, 1, 2), project[:, :, 2]
-
-    def tables(self, slopes: Floats) -> Floats:
-        """What :func:`images` needs, ``(n, 9)``, for slopes ``(n, 2)``: M (3), q (2), a, k, half slice, 1 / peak."""
-        covariance, q = self._seen_along(slopes)
-        m = np.linalg.inv(covariance)
-        a = np.maximum(np.einsum("ni,nij,nj->n", q, m, q), 1e-4)
-        k, half = np.sqrt(a / 2.0), np.full(len(a), self.slice_mm / 2.0)
-        scale = 0.5 / erf(k * half)
-        return np.column_stack([m[:, 0, 0], m[:, 0, 1], m[:, 1, 1], q, a, k, half, scale])
-
-    def reach_mm(self, slopes: Floats) -> Floats:
-        """``(n, 2)``: further from a line than this in u or v it is dimmer than ``LEAST_BRIGHT``."""
-        covariance, q = self._seen_along(slopes)
-        widest = np.sqrt(2.0 * math.log(1.0 / LEAST_BRIGHT) * np.diagonal(covariance, axis1=1, axis2=2))
-        tables = self.tables(slopes)
-        # the peak of 1 is an average over the slice too: the Gaussian itself is higher by this
-        higher = np.sqrt(1.0 + np.log(1.0 / _mean_over_slice(tables)) / math.log(1.0 / LEAST_BRIGHT))
-        return np.asarray(widest * higher[:, None] + 0.5 * self.slice_mm * np.abs(q))
-
-
-def _mean_over_slice(tables: Floats) -> Floats:
-    k_half = tables[:, 6] * tables[:, 7]
-    return np.asarray(0.5 * math.sqrt(math.pi) * erf(k_half) / k_half)
+        covariance = (project * squares) @ np.swapaxes(project, 1, 2)
+        c00, c01, c11 = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
+        q0, q1 = project[:, 0, 2], project[:, 1, 2]
+        det = c00 * c11 - c01**2
+        m00, m01, m11 = c11 / det, -c01 / det, c00 / det
+        a = np.maximum(m00 * q0**2 + 2.0 * m01 * q0 * q1 + m11 * q1**2, 1e-4)
+        k, half = np.sqrt(a / 2.0), self.slice_mm / 2.0
+        peak = 2.0 * erf(k * half)
+        # nowhere is the average over a slice more than its greatest value; at the peak it is less than that by `mean`
+        mean = 0.25 * math.sqrt(math.pi) * peak / (k * half)
+        sigmas = np.sqrt(-2.0 * np.log(LEAST_BRIGHT * mean))
+        reach = (sigmas * np.sqrt(c) + half * np.abs(q) for c, q in ((c00, q0), (c11, q1)))
+        return np.stack([m00, m01, m11, q0, q1, a, k, np.full(len(a), half), 1.0 / peak, *reach], axis=1)
 
 
 def rendered_hu(points: Floats, lines: Lines, heights: Floats, bin_w_mm: Floats, blur: Blur) -> Floats:
@@ -78,12 +71,11 @@ def rendered_hu(points: Floats, lines: Lines, heights: Floats, bin_w_mm: Floats,
     """
     if not len(heights):
         return np.zeros(len(points))
-    slopes = lines.curves[:, 1]
     step = float(bin_w_mm[1] - bin_w_mm[0]) if len(bin_w_mm) > 1 else 1.0
     return np.asarray(
         _rendered(
             np.ascontiguousarray(points), lines.skin_w_mm, lines.curves, np.ascontiguousarray(heights),
-            float(bin_w_mm[0]), step, blur.tables(slopes), blur.reach_mm(slopes),
+            float(bin_w_mm[0]), step, blur.tables(lines.curves[:, 1]),
         )
     )  # fmt: skip
 
@@ -97,7 +89,6 @@ def _rendered(
     first_w_mm: float,
     bin_mm: float,
     tables: Floats,
-    reach_mm: Floats,
 ) -> Floats:
     out = np.zeros(len(points))
     u, v, bright = np.empty(_AT_ONCE), np.empty(_AT_ONCE), np.empty(_AT_ONCE)
@@ -111,7 +102,7 @@ def _rendered(
                 bent = 0.5 * max(x, 0.0) ** 2
                 u[m] = points[begin + m, 0] - (curves[n, 0, 0] + x * curves[n, 1, 0] + bent * curves[n, 2, 0])
                 v[m] = points[begin + m, 1] - (curves[n, 0, 1] + x * curves[n, 1, 1] + bent * curves[n, 2, 1])
-                near |= abs(u[m]) <= reach_mm[n, 0] and abs(v[m]) <= reach_mm[n, 1]
+                near |= abs(u[m]) <= tables[n, 9] and abs(v[m]) <= tables[n, 10]
             if not near:
                 continue
             brightness(u[:size], v[:size], tables[n], bright[:size])
