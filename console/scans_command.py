@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from console.scan_news import ScanNews
 from planning.refusal import AskedWrongly
 
 if TYPE_CHECKING:
-    from imaging.intake import Answer, Intake
+    from imaging.intake import Intake
     from imaging.scan_series import SeriesReceived, Wanted
 
 LOOK_EVERY_S = 0.5
@@ -68,68 +68,55 @@ def scans(
     if watch is not None and port is not None:
         raise AskedWrongly("--watch and --port: use one of them; run the command twice, into two folders.")
 
-    def refused(answer: Answer) -> None:
-        # no patient's name or number on the screen of a refused scan: it is somebody else's
-        words = f"refused: {answer.words} (status 0x{int(answer.status):04X})"
-        _say(
-            json.dumps({"event": "refused", "status": int(answer.status), "reason": answer.words})
-            if as_json
-            else words
-        )
+    news = ScanNews(as_json=as_json)
 
     def told(event: SeriesReceived) -> bool:
-        folder = intake.series_folder(event.series_uid)
-        _say(json.dumps({**event.to_json(), "folder": str(folder)}) if as_json else line_of(event, folder))
+        news.received(event, intake.series_folder(event.series_uid))
         return once and event.complete and event.kind == "CT"
 
     wanted = _wanted(plan, allow_frame)
     if watch is None:
         _check_reachable(bind, allow_aet)
-    intake = Intake(into, wanted, refused=refused)
-    if watch is not None:
-        return _watch(watch, intake, told, quiet=as_json)
-    return _listen(intake, (aet, port or 11112, bind, tuple(allow_aet)), told, quiet=as_json)
-
-
-def line_of(event: SeriesReceived, folder: Path) -> str:
-    """One line for people."""
-    unit = "image" if event.kind == "CT" else "object"
-    count = f"{event.images} {unit}{'' if event.images == 1 else 's'}"
-    what = f"{event.kind} series of patient {event.patient_id or '(no ID)'}: {count}"
-    state = "complete" if event.complete else "INCOMPLETE: " + "; ".join(event.problems)
-    return f"{what}{' (grown)' if event.again else ''}, {state}; {folder}"
+    intake = Intake(into, wanted, refused=news.refused, now_ns=time.monotonic_ns())
+    try:
+        if watch is not None:
+            return _watch(watch, intake, told, news)
+        return _listen(intake, (aet, port or 11112, bind, tuple(allow_aet)), told, news)
+    finally:
+        intake.close()
 
 
 def _listen(
     intake: Intake,
     link: tuple[str, int, str, tuple[str, ...]],
     told: Callable[[SeriesReceived], bool],
-    *,
-    quiet: bool,
+    news: ScanNews,
 ) -> int:
     from imaging.receiver import Link, Receiver
 
     aet, port, bind, allowed = link
-    receiver = Receiver(intake, Link(aet, port, bind, allowed))
+    receiver = Receiver(intake, Link(aet, port, bind, allowed), news.turned_away)
     try:
-        if not quiet:
-            who = ", ".join(allowed) or "any AE title"
-            _say(f"listening as {aet} on {bind}:{receiver.port} for {who}; Ctrl-C ends")
+        who = ", ".join(allowed) or "any AE title"
+        news.begun(f"listening as {aet} on {bind}:{receiver.port} for {who}; Ctrl-C ends")
         while True:
-            for event in receiver.wait(1.0):
+            events = receiver.wait(1.0)
+            if not events:
+                news.pause()
+            for event in events:
                 if told(event):
                     return 0
     finally:
         receiver.stop()
 
 
-def _watch(folder: Path, intake: Intake, told: Callable[[SeriesReceived], bool], *, quiet: bool) -> int:
+def _watch(folder: Path, intake: Intake, told: Callable[[SeriesReceived], bool], news: ScanNews) -> int:
     from imaging.watched_folder import WatchedFolder
 
     watched = WatchedFolder(folder, intake)
-    if not quiet:
-        _say(f"watching {folder}; Ctrl-C ends")
+    news.begun(f"watching {folder}; Ctrl-C ends")
     while True:
+        news.pause()
         for event in watched.look(time.monotonic_ns()):
             if told(event):
                 return 0
@@ -162,7 +149,3 @@ def _check_reachable(bind: str, allowed: Sequence[str]) -> None:
             or "\\" in title
         ):
             raise AskedWrongly(f"--allow-aet {title!r}: an AE title has 1 to 16 plain characters.")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

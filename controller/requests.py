@@ -1,7 +1,8 @@
 """Asking people's hands and the scanner by files in a folder, and the real procedure's operators and scanner.
 
 ``NNNN-what.request.json`` appears whole; what answers writes ``NNNN-what.answer.json`` (``done``; ``why`` when not).
-A CT is there when the folder that its request names is there and has not grown for a while, or was answered.
+A CT is there when the folder that its request names is there and has not grown for a while, or was answered, or
+when ``seedguide scans`` has received a complete series into the folder since.
 Called aside of the procedure's loop: everything here may wait.
 """
 
@@ -19,6 +20,7 @@ from controller.aftermath import ScanAnalyst
 from controller.commands import AskOperator, RequestScan
 from controller.events import OperatorConfirmed, OperatorDeclined, ScanAnalysed, ScanUnusable
 from controller.procedure import Procedure
+from controller.received_series import ReceivedSeries
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 
@@ -98,28 +100,35 @@ class FolderScanner:
             "z_high_mm": high_mm,
             "when": datetime.now().isoformat(timespec="seconds"),
         }
+        received = ReceivedSeries(self._requests.folder, self._told)
         name = self._requests.ask(request, command.kind)
-        folder = self._requests.folder / name
+        folder = self._requests.folder
         self._told(
             f"CT {command.scan} ({command.kind}), z {low_mm:.0f} to {high_mm:.0f} mm, slices of "
-            f"{slice_mm:g} mm: put the series into {folder}"
+            f"{slice_mm:g} mm: put the series into {folder / name}, or send it to "
+            f"seedguide scans --into {folder}"
         )
-        why = self._wait_for(name)
+        why, series = self._wait_for(name, received)
         if why is not None:
             return ScanUnusable(command.number, why), 0
-        return self.analyst.analyse(command, folder, f"{self._requests.folder.name}/{name}", procedure), 0
+        return self.analyst.analyse(command, folder / series, f"{folder.name}/{series}", procedure), 0
 
-    def _wait_for(self, name: str) -> str | None:
+    def _wait_for(self, name: str, received: ReceivedSeries) -> tuple[str | None, str]:
+        """Why there is no CT, or None and the name of its folder."""
         last, since_s = (0, 0), time.monotonic()
         while True:
             answer = self._requests.answer(name)
             if answer is not None:
-                return None if answer.get("done") is True else str(answer.get("why", "no reason given"))
+                done = answer.get("done") is True
+                return None if done else str(answer.get("why", "no reason given")), name
+            series = received.look()
+            if series is not None:
+                return None, series
             size = self._requests.size(name)
             if size != last:
                 last, since_s = size, time.monotonic()
             elif size[0] and time.monotonic() - since_s >= SETTLED_S:
-                return None
+                return None, name
             time.sleep(_LOOK_EVERY_S)
 
 

@@ -2,25 +2,25 @@
 
     DIR/<series UID>/<SOP instance UID>.dcm     an object, byte for byte as it came
     DIR/<series UID>.json                       the series is complete, or as far as it came (``SeriesReceived``)
-    DIR/.incoming/                              what is being written
+    DIR/.incoming/                              what is being written; its lock: one intake in DIR at a time
 
-Link and watched folder both end here, so that the same is refused and the same event follows.
+Link and watched folder both end here, so that the same is refused and the same event follows. An intake that
+was killed leaves nothing half-written, and what it had kept but not told of is told by the next one.
 """
 
 from __future__ import annotations
 
-import io
+import fcntl
 import json
 import os
-import warnings
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from hashlib import sha256
 from pathlib import Path
 
-import pydicom
-from pydicom.dataset import Dataset
-
+from imaging.dicom_object import read_object, same_object
 from imaging.scan_series import (
     ArrivedObject,
     NotAnImage,
@@ -32,7 +32,7 @@ from imaging.scan_series import (
 )
 from planning.refusal import AskedWrongly
 
-_INCOMING = ".incoming"
+_INCOMING, _LOCK = ".incoming", "lock"
 
 
 class Status(IntEnum):
@@ -48,11 +48,12 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of an object; ``words`` (at most 64 characters) say why it was refused."""
+    """What became of an object; ``words`` (at most 64 characters) say why it was refused, ``sender`` whose it was."""
 
     status: Status
     words: str = ""
     arrived: ArrivedObject | None = None
+    sender: str = ""
 
 
 class Intake:
@@ -60,12 +61,13 @@ class Intake:
 
     Args:
         folder: made when it isn't there; objects kept earlier in it are known.
+        now_ns: time; from then on the rest of series is waited for that an earlier intake did not tell of.
         wanted: whose scans are taken.
         patience: how long to wait for the rest of a series.
         refused: told of every refusal.
 
     Raises:
-        AskedWrongly: the folder can't be made or written into.
+        AskedWrongly: the folder can't be made or written into, or another intake works in it.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Intake:
         wanted: Wanted | None = None,
         patience: Patience | None = None,
         refused: Callable[[Answer], None] = lambda _: None,
+        now_ns: int = 0,
     ) -> None:
         self.folder = folder
         self._wanted = wanted or Wanted()
@@ -81,16 +84,30 @@ class Intake:
         self._refused = refused
         try:
             (folder / _INCOMING).mkdir(parents=True, exist_ok=True)
+            self._unlock = weakref.finalize(self, os.close, _locked(folder))
             for left_over in (folder / _INCOMING).iterdir():
-                left_over.unlink()
+                if left_over.name != _LOCK:
+                    left_over.unlink()
+            self._take_over(now_ns)
         except OSError as problem:
             raise AskedWrongly(f"{folder}: can't be written into ({problem.strerror}).") from problem
+
+    def close(self) -> None:
+        """Another intake may work in the folder from now on."""
+        self._unlock()
 
     def series_folder(self, series_uid: str) -> Path:
         return self.folder / series_uid
 
     def take(
-        self, content: bytes, now_ns: int, *, link: int | None = None, named: tuple[str, str] | None = None
+        self,
+        content: bytes,
+        now_ns: int,
+        *,
+        link: int | None = None,
+        named: tuple[str, str] | None = None,
+        sender: str = "",
+        instead_of: bytes = b"",
     ) -> Answer:
         """Check and keep one DICOM file.
 
@@ -99,16 +116,23 @@ class Intake:
             now_ns: time.
             link: the connection it came by.
             named: SOP class and instance UID that the sender told beside the data set.
+            sender: for people.
+            instead_of: SHA-256 of what the same source gave before it was finished; if that was kept, it is replaced.
         """
         try:
-            answer = self._taken(content, now_ns, link, named)
+            answer = self._taken(content, now_ns, link, named, instead_of)
         except NotAnImage as problem:
             answer = Answer(Status.NOT_UNDERSTOOD, str(problem))
         except OSError as problem:
             answer = Answer(Status.OUT_OF_RESOURCES, f"can't be written ({problem.strerror})"[:64])
+        answer = replace(answer, sender=sender)
         if answer.status != Status.TAKEN:
             self._refused(answer)
         return answer
+
+    def pass_over(self, words: str, sender: str) -> None:
+        """Something of ``sender`` could not even be looked at."""
+        self._refused(Answer(Status.NOT_UNDERSTOOD, words[:64], sender=sender))
 
     def link_closed(self, link: int, now_ns: int, *, broken: bool) -> None:
         self._assembly.link_closed(link, now_ns, broken=broken)
@@ -118,14 +142,35 @@ class Intake:
 
     def ready(self, now_ns: int) -> list[SeriesReceived]:
         """Series that need no more waiting; each also stands in ``DIR/<series UID>.json`` from now on."""
-        events = self._assembly.ready(now_ns)
-        for event in events:
-            text = json.dumps(event.to_json(), indent=1, ensure_ascii=False) + "\n"
-            self._write(self.folder / f"{event.series_uid}.json", text.encode())
-        return events
+        told = []
+        for event in self._assembly.ready(now_ns):
+            text = json.dumps(event.to_json(), indent=1, ensure_ascii=True) + "\n"
+            try:
+                self._write(self._event_file(event.series_uid), text.encode())
+            except (
+                OSError
+            ) as problem:  # who follows the folder would not hear of it: told when there is room again
+                self._assembly.tell_later(event.series_uid, now_ns)
+                words = f"the event can't be written ({problem.strerror})"[:64]
+                self._refused(
+                    Answer(Status.OUT_OF_RESOURCES, words, self._assembly.first_of(event.series_uid))
+                )
+            else:
+                told.append(event)
+        return told
 
-    def _taken(self, content: bytes, now_ns: int, link: int | None, named: tuple[str, str] | None) -> Answer:
-        arrived = described(_header(content))
+    def _event_file(self, series_uid: str) -> Path:
+        return self.folder / f"{series_uid}.json"
+
+    def _taken(
+        self,
+        content: bytes,
+        now_ns: int,
+        link: int | None,
+        named: tuple[str, str] | None,
+        instead_of: bytes,
+    ) -> Answer:
+        arrived = described(read_object(content))
         if named is not None and named != (arrived.sop_class_uid, arrived.sop_uid):
             return Answer(Status.MISMATCH, "data set and command name different objects", arrived)
         why = self._wanted.refusal(arrived)
@@ -133,25 +178,40 @@ class Intake:
             return Answer(Status.NOT_AUTHORISED, why, arrived)
         path = self.series_folder(arrived.series_uid) / f"{arrived.sop_uid}.dcm"
         if not self._assembly.knows(arrived.series_uid):
-            self._restore(path.parent)
+            self._restore(path.parent, self._event_file(arrived.series_uid).exists())
         why = self._assembly.contradiction(arrived)
         if why:
             return Answer(Status.MISMATCH, why, arrived)
-        if path.exists():
-            if path.read_bytes() != content:
-                return Answer(Status.DUPLICATE, "instance is there with another content", arrived)
-        else:
+        kept = path.read_bytes() if path.exists() else None
+        changed = (
+            bool(instead_of) and kept not in (None, content) and sha256(kept or b"").digest() == instead_of
+        )
+        if kept is None or changed:
             path.parent.mkdir(exist_ok=True)
             self._write(path, content)
-        self._assembly.arrived(arrived, now_ns, link)
+        elif not same_object(kept, content):
+            return Answer(Status.DUPLICATE, "instance is there with another content", arrived)
+        self._assembly.arrived(arrived, now_ns, link, changed=changed)
         return Answer(Status.TAKEN, "", arrived)
 
-    def _restore(self, folder: Path) -> None:
+    def _take_over(self, now_ns: int) -> None:
+        """What an earlier intake kept and did not tell of, because it was ended before."""
+        for folder in self.folder.iterdir():
+            if not folder.is_dir() or folder.name == _INCOMING:
+                continue
+            event = self._event_file(folder.name)
+            told_ns = event.stat().st_mtime_ns if event.exists() else 0
+            if any(path.stat().st_mtime_ns > told_ns for path in folder.glob("*.dcm")):
+                self._restore(folder, bool(told_ns), now_ns)
+
+    def _restore(self, folder: Path, reported: bool, untold_ns: int | None = None) -> None:
         for path in sorted(folder.glob("*.dcm")):
             try:
-                self._assembly.restore(described(_header(path.read_bytes())))
+                arrived = described(read_object(path.read_bytes()))
             except NotAnImage:
                 continue  # not ours; the reader of the series will say what it is
+            if arrived.series_uid == folder.name:
+                self._assembly.restore(arrived, reported=reported, untold_ns=untold_ns)
 
     def _write(self, path: Path, content: bytes) -> None:
         growing = self.folder / _INCOMING / path.name
@@ -166,10 +226,14 @@ class Intake:
             raise
 
 
-def _header(content: bytes) -> Dataset:
+def _locked(folder: Path) -> int:
+    """The folder's lock, held as long as its file is open: two intakes would not know of each other's images."""
+    lock = os.open(folder / _INCOMING / _LOCK, os.O_CREAT | os.O_WRONLY, 0o644)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
-    except Exception as problem:  # the reader raises nearly everything on damaged files
-        raise NotAnImage("not a readable DICOM object") from problem
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        os.close(lock)
+        raise AskedWrongly(
+            f"{folder}: another seedguide takes scans into this folder; end it, or use another folder."
+        ) from problem
+    return lock

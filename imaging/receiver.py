@@ -10,17 +10,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from imaging.intake import Answer, Intake, Status
+from imaging.peer_socket import BoundedServer
 from imaging.scan_series import KINDS, SeriesReceived
+from planning.dicom_files import plain
 from planning.refusal import AskedWrongly
+
+SPEAK_WITHIN_S = 5.0
+"""A connection that has not asked for an association by then is closed (assumed)."""
+PDU_BYTES = 1 << 17
 
 LOSSLESS = (
     "1.2.840.10008.1.2.1",  # explicit little endian
@@ -43,8 +51,9 @@ class Link:
         port: TCP; 0 takes a free one.
         bind: address to listen on.
         allowed: AE titles that may connect; empty allows any.
-        most_associations: open at the same time; one more is rejected for the moment.
-        idle_s: a silent peer is cut off after this.
+        most_associations: open at the same time; one more is rejected for the moment. Connections that have not
+            said who they are do not count.
+        idle_s: a peer is cut off that is silent for so long, or takes so long over one PDU.
     """
 
     ae_title: str = "SEEDGUIDE"
@@ -58,13 +67,19 @@ class Link:
 class Receiver:
     """Listens in threads of its own; events are fetched with :meth:`wait`.
 
+    Args:
+        turned_away: told in words of each peer that was not let in, or offered nothing that is taken.
+
     Raises:
         AskedWrongly: an AE title or address that can't be used.
     """
 
-    def __init__(self, intake: Intake, link: Link) -> None:
-        self._intake = intake
+    def __init__(
+        self, intake: Intake, link: Link, turned_away: Callable[[str], None] = lambda _words: None
+    ) -> None:
+        self._intake, self._link, self._turned_away = intake, link, turned_away
         self._changed = threading.Condition()
+        self._let_in: list[Association] = []
         # pynetdicom tells of every step on its own logger; ours are the words for people
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         try:
@@ -72,6 +87,9 @@ class Receiver:
             handlers: list[Any] = [
                 (evt.EVT_C_STORE, self._stored),
                 (evt.EVT_C_ECHO, lambda _: int(Status.TAKEN)),
+                (evt.EVT_REQUESTED, self._requested),
+                (evt.EVT_REJECTED, self._rejected),
+                (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_RELEASED, self._closed, [False]),
                 (evt.EVT_ABORTED, self._closed, [True]),
                 (evt.EVT_CONN_CLOSE, self._closed, [True]),
@@ -108,12 +126,50 @@ class Receiver:
                     link.dul.socket.socket.close()
         self._entity.shutdown()
 
+    def _requested(self, event: evt.Event) -> None:
+        """One association too many is rejected; those that are rejected for their title anyway do not count."""
+        peer = event.assoc
+        if self._why_not(peer):
+            return
+        with self._changed:
+            self._let_in = [one for one in self._let_in if one.is_alive() and not one.is_rejected]
+            if len(self._let_in) < self._link.most_associations:
+                self._let_in.append(peer)
+                return
+        peer.acse.send_reject(0x02, 0x03, 0x02)  # for the moment; local limit exceeded (PS3.8 9.3.4)
+        self._turned_away(f"{_name(peer)}: {self._link.most_associations} associations are open already")
+        peer.kill()
+
+    def _rejected(self, event: evt.Event) -> None:
+        self._turned_away(f"{_name(event.assoc)}: {self._why_not(event.assoc)}")
+
+    def _why_not(self, peer: Association) -> str:
+        asked: Any = peer.requestor.primitive
+        if asked.called_ae_title != self._link.ae_title.strip():
+            return f"it calls {plain(asked.called_ae_title, 16)}, we are {self._link.ae_title}"
+        if self._link.allowed and asked.calling_ae_title not in [name.strip() for name in self._link.allowed]:
+            return "its AE title is not allowed"
+        return ""
+
+    def _accepted(self, event: evt.Event) -> None:
+        peer = event.assoc
+        refused = peer.rejected_contexts
+        if peer.accepted_contexts or not refused:
+            return
+        syntaxes = {str(context.abstract_syntax) for context in refused}
+        taken = sorted(KINDS[uid] for uid in syntaxes if uid in KINDS)
+        what = plain(", ".join(sorted(UID(uid).name for uid in syntaxes)))
+        why = f"{taken[0]} in a transfer syntax that is not taken (lossy?)" if taken else f"only {what}"
+        self._turned_away(f"{_name(peer)}: it offers {why}")
+
     def _stored(self, event: evt.Event) -> Dataset:
         request: Any = event.request
         named = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
         content = event.encoded_dataset()
         with self._changed:
-            answer = self._intake.take(content, time.monotonic_ns(), link=id(event.assoc), named=named)
+            answer = self._intake.take(
+                content, time.monotonic_ns(), link=id(event.assoc), named=named, sender=_name(event.assoc)
+            )
             self._changed.notify_all()
         return _reply(answer)
 
@@ -131,13 +187,28 @@ def _reply(answer: Answer) -> Dataset:
     return reply
 
 
+def _name(peer: Association) -> str:
+    """A peer for people: what it calls itself and where it is."""
+    asked: Any = peer.requestor.primitive
+    title = plain(asked.calling_ae_title, 16) if asked is not None else "somebody"
+    return f"{title} at {peer.requestor.address}"
+
+
+class _Entity(AE):
+    """Ours, on connections with limits."""
+
+    def make_server(self, *args: Any, **options: Any) -> Any:
+        return super().make_server(*args, **{**options, "server_class": BoundedServer})
+
+
 def _entity(link: Link) -> AE:
-    entity = AE(ae_title=link.ae_title)
+    entity = _Entity(ae_title=link.ae_title)
     entity.require_called_aet = True
     entity.require_calling_aet = list(link.allowed)
-    entity.maximum_associations = link.most_associations
-    entity.network_timeout = link.idle_s
-    entity.acse_timeout = entity.dimse_timeout = link.idle_s
+    entity.maximum_associations = 1 << 16  # pynetdicom counts silent connections, too: counted in _requested
+    entity.maximum_pdu_size = PDU_BYTES
+    entity.network_timeout = entity.dimse_timeout = link.idle_s
+    entity.acse_timeout = min(SPEAK_WITHIN_S, link.idle_s)
     for kind_uid in KINDS:
         entity.add_supported_context(kind_uid, list(LOSSLESS))
     entity.add_supported_context(Verification)

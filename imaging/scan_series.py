@@ -179,19 +179,37 @@ class SeriesAssembly:
     def knows(self, series_uid: str) -> bool:
         return series_uid in self._series
 
-    def restore(self, arrived: ArrivedObject) -> None:
-        """Enter an object that was kept earlier (before a restart); it is no news."""
-        series = self._series.setdefault(arrived.series_uid, _Series(arrived, waiting=False, reported=True))
-        series.objects[arrived.sop_uid] = arrived
+    def first_of(self, series_uid: str) -> ArrivedObject:
+        """One object of a known series."""
+        return self._series[series_uid].first
 
-    def arrived(self, arrived: ArrivedObject, now_ns: int, link: int | None = None) -> None:
-        """Enter an object; ``link`` names the connection that brought it, while that is open."""
+    def restore(self, arrived: ArrivedObject, *, reported: bool = True, untold_ns: int | None = None) -> None:
+        """Enter an object that was kept before a restart; news from the time ``untold_ns`` on, if given."""
+        news_ns, waiting = untold_ns or 0, untold_ns is not None
+        made = _Series(arrived, news_ns=news_ns, waiting=waiting, reported=reported)
+        self._series.setdefault(arrived.series_uid, made).objects[arrived.sop_uid] = arrived
+
+    def tell_later(self, series_uid: str, now_ns: int) -> None:
+        """What ``ready`` told just now could not be passed on; it is told again after a while."""
+        series = self._series[series_uid]
+        series.waiting = True
+        series.news_ns = now_ns + self._patience.missing_ns
+
+    def arrived(
+        self, arrived: ArrivedObject, now_ns: int, link: int | None = None, *, changed: bool = False
+    ) -> None:
+        """Enter an object.
+
+        Args:
+            link: the connection that brought it, while that is open.
+            changed: its content is another one than before.
+        """
         series = self._series.setdefault(arrived.series_uid, _Series(arrived))
         if link is not None:
             series.links.add(link)
         series.broken = False
         series.news_ns = now_ns
-        if arrived.sop_uid not in series.objects:
+        if changed or arrived.sop_uid not in series.objects:
             series.waiting = True
             series.objects[arrived.sop_uid] = arrived
 
@@ -236,11 +254,14 @@ def described(header: Dataset) -> ArrivedObject:
     try:
         localizer = "LOCALIZER" in [str(v).upper() for v in header.get("ImageType") or []]
         is_ct = KINDS[kind_uid] == "CT" and not localizer
+        if is_ct and str(header.get("LossyImageCompression") or "") == "01":
+            raise NotAnImage("the image was once compressed with loss")
         places: tuple[float, ...] = ()
         normal: tuple[float, ...] = ()
         if is_ct:
             places, normal = _places(header, kind_uid)
-        counts = [int(header.get(k) or 0) for k in ("ImagesInAcquisition", "NumberOfSeriesRelatedInstances")]
+        # an acquisition may have been reconstructed into several series: its count speaks only where no other does
+        counts = [int(header.get(k) or 0) for k in ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")]
         return ArrivedObject(
             KINDS[kind_uid],
             kind_uid,
@@ -251,7 +272,7 @@ def described(header: Dataset) -> ArrivedObject:
             _frame(header),
             places,
             normal,
-            max(counts) if kind_uid == CT_IMAGE else 0,
+            (counts[0] or counts[1]) if kind_uid == CT_IMAGE else 0,
             localizer,
         )
     except NotAnImage:

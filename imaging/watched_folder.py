@@ -2,7 +2,9 @@
 
 A file is read when its size and time stood still between two looks (a copy that is being written is left alone),
 and then goes through the same :class:`Intake` as over a link, so the same is refused and the same event
-follows. Network shares tell of no change, so the folder is looked at in turns; time is an argument.
+follows. Some copies make the whole file first and fill it then, with pauses: a file that changes after all is read
+again and takes the place of what was kept of it. Network shares tell of no change, so the folder is looked at in
+turns; time is an argument.
 """
 
 from __future__ import annotations
@@ -10,18 +12,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from imaging.intake import Intake
 from imaging.scan_series import SECOND_NS, SeriesReceived
 from planning.refusal import AskedWrongly
 
+_MAGIC_END = 132
+_GIVEN_UP_NS = 30 * SECOND_NS
+"""A file that can't be read for so long holds nothing back any more (assumed)."""
+
 
 @dataclass
 class _Seen:
     stamp: tuple[int, int]  # size, time of change
     since_ns: int
-    taken: bool = False
+    done: bool = False
+    taken: bytes = b""  # digest of what the intake got
 
 
 class WatchedFolder:
@@ -56,23 +64,40 @@ class WatchedFolder:
             del self._seen[path]
         for path, stamp in sorted(found.items()):
             seen = self._seen.get(path)
-            if seen is None or seen.stamp != stamp:
+            if seen is None:
                 self._seen[path] = _Seen(stamp, now_ns)
-            elif not seen.taken and now_ns - seen.since_ns >= self._still_ns:
-                seen.taken = self._take(Path(path), now_ns)
-        if any(not seen.taken for seen in self._seen.values()):
+            elif seen.stamp != stamp:
+                self._seen[path] = _Seen(stamp, now_ns, taken=seen.taken)
+            elif not seen.done and now_ns - seen.since_ns >= self._still_ns:
+                self._take(Path(path), seen, now_ns)
+        if any(not seen.done and _is_dicom(path) for path, seen in self._seen.items()):
             return []  # something is still growing: it may belong to a series that looks complete
         return self._intake.ready(now_ns)
 
-    def _take(self, path: Path, now_ns: int) -> bool:
-        """False when it can't be read now and should be tried again."""
+    def _take(self, path: Path, seen: _Seen, now_ns: int) -> None:
+        """Unless it can't be read now: then it is tried again for a while."""
         try:
-            content = path.read_bytes()
-        except OSError:
-            return False
-        if content[128:132] == b"DICM":  # anything else (DICOMDIR's viewers, notes) is no scan
-            self._intake.take(content, now_ns)
+            content = path.read_bytes() if _is_dicom(str(path)) else b""
+        except OSError as problem:
+            if now_ns - seen.since_ns >= _GIVEN_UP_NS:
+                seen.done = True
+                self._intake.pass_over(f"can't be read ({problem.strerror})", path.name)
+            return
+        seen.done = True
+        if content[128:_MAGIC_END] != b"DICM":  # viewers, notes: no scan
+            return
+        earlier, seen.taken = seen.taken, sha256(content).digest()
+        self._intake.take(content, now_ns, sender=path.name, instead_of=earlier)
+
+
+def _is_dicom(path: str) -> bool:
+    """Whether it begins like a DICOM file; what is too short to tell, or can't be read now, may become one."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(_MAGIC_END)
+    except OSError:
         return True
+    return len(begin) < _MAGIC_END or begin[128:] == b"DICM"
 
 
 def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

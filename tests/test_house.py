@@ -48,6 +48,8 @@ MAY_TOUCH_IT = {
     "console/train_command.py": {"time", "datetime.now"},  # how long a trainee thinks; the date of the run
     "console/cli.py": {"time"},  # wall time of the report
     "imaging/receiver.py": {"time", "threading"},  # a scanner's link lives in real time
+    "imaging/peer_socket.py": {"time", "socket"},  # its peers may be slow
+    "console/scan_news.py": {"threading"},  # peers are served in threads of their own
     "console/scans_command.py": {"time"},  # waits between two looks at a watched folder
     "console/live.py": {"time"},  # wall time per step
     "console/console_command.py": {"asyncio"},  # the page's server

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import pydicom
 import pytest
 from phantom_ct import write_phantom
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -41,9 +44,10 @@ class Room:
     """A receiver and what it refused."""
 
     def __init__(self, folder: Path, wanted: Wanted | None = None, **link: object) -> None:
-        self.folder, self.refused = folder, list[Answer]()
-        self.intake = Intake(folder, wanted, IMPATIENT, self.refused.append)
-        self.receiver = Receiver(self.intake, Link(port=0, **link))  # type: ignore[arg-type]
+        self.folder, self.refused, self.turned_away = folder, list[Answer](), list[str]()
+        self.intake = Intake(folder, wanted, IMPATIENT, self.refused.append, now_ns=time.monotonic_ns())
+        how = Link(port=0, **link)  # type: ignore[arg-type]
+        self.receiver = Receiver(self.intake, how, self.turned_away.append)
 
     def sender(self, title: str = "CT1", called: str = "SEEDGUIDE", sop_class: str = CT) -> Association:
         entity = AE(ae_title=title)
@@ -74,7 +78,7 @@ def test_a_series_arrives_byte_for_byte_and_is_told_once(room: Room, series: lis
     kept = room.intake.series_folder(event.series_uid)
     assert (read_ct(kept).hu == read_ct(series[0].parent).hu).all()
     assert (room.folder / "1.2.3.6.json").exists()
-    assert not list((room.folder / ".incoming").iterdir())
+    assert not list((room.folder / ".incoming").glob("*.dcm"))
     assert room.receiver.wait(0.0) == []
 
 
@@ -132,6 +136,10 @@ def test_a_sender_that_breaks_off_is_noticed(room: Room, series: list[Path]) -> 
 def test_only_named_titles_and_our_own_are_let_in(room: Room) -> None:
     assert room.sender("STRANGER").is_rejected
     assert room.sender("CT1", called="OTHER").is_rejected
+    assert room.turned_away == [
+        "STRANGER at 127.0.0.1: its AE title is not allowed",
+        "CT1 at 127.0.0.1: it calls OTHER, we are SEEDGUIDE",
+    ]
     link = room.sender("CT1")
     assert link.send_c_echo().Status == Status.TAKEN
     link.release()
@@ -144,6 +152,9 @@ def test_other_storage_classes_and_lossy_pictures_are_not_negotiated(room: Room)
     lossy = AE(ae_title="CT1")
     lossy.add_requested_context(CT, "1.2.840.10008.1.2.4.50")
     assert not lossy.associate("127.0.0.1", room.receiver.port, ae_title="SEEDGUIDE").accepted_contexts
+    assert room.turned_away == [
+        "CT1 at 127.0.0.1: it offers CT in a transfer syntax that is not taken (lossy?)"
+    ]
 
 
 def test_one_association_more_than_allowed_is_rejected(tmp_path: Path) -> None:
@@ -151,6 +162,7 @@ def test_one_association_more_than_allowed_is_rejected(tmp_path: Path) -> None:
     links = [room.sender(), room.sender()]
     assert all(link.is_established for link in links)
     assert room.sender().is_rejected
+    assert room.turned_away == ["CT1 at 127.0.0.1: 2 associations are open already"]
     for link in links:
         link.release()
     room.receiver.stop()
@@ -164,16 +176,120 @@ def test_noise_on_the_port_does_no_harm(room: Room, series: list[Path]) -> None:
     assert room.receiver.wait(5.0)[0].complete
 
 
+def test_silent_connections_take_nobodys_place(tmp_path: Path) -> None:
+    room = Room(tmp_path / "in", most_associations=2)
+    silent = [socket.create_connection(("127.0.0.1", room.receiver.port)) for _ in range(6)]
+    link = room.sender()
+    assert link.is_established
+    link.release()
+    for line in silent:
+        line.close()
+    room.receiver.stop()
+
+
+def test_a_peer_that_stops_in_the_middle_of_a_pdu_is_cut_off(tmp_path: Path) -> None:
+    room = Room(tmp_path / "in", idle_s=0.3)
+    with socket.create_connection(("127.0.0.1", room.receiver.port)) as line:
+        line.sendall(b"\x01\x00\x00\x00\x10\x00half")
+        line.settimeout(10.0)
+        assert line.recv(100) == b"", "closed by us"
+    room.receiver.stop()
+
+
+def test_a_pdu_of_4_gb_is_not_waited_for(room: Room) -> None:
+    with socket.create_connection(("127.0.0.1", room.receiver.port)) as line:
+        line.settimeout(10.0)
+        line.sendall(b"\x04\x00\xff\xff\xff\xf0")
+        line.sendall(bytes(4096))
+        with contextlib.suppress(ConnectionResetError):
+            assert line.recv(100) == b"", "closed by us"
+
+
+def test_an_object_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imaging.peer_socket.MOST_OBJECT_BYTES", 100_000)
+    room = Room(tmp_path / "in")
+    folder = write_phantom(tmp_path / "ct", rows=300, columns=300, pixel_mm=0.5, slices=1)
+    link = room.sender()
+    answer = link.send_c_store(next(folder.iterdir()))
+    assert "Status" not in answer
+    link.dul.join(5.0)
+    if link.dul.socket is not None and link.dul.socket.socket is not None:
+        link.dul.socket.socket.close()  # pynetdicom's sender leaves it open
+    assert not list(room.folder.rglob("*.dcm"))
+    room.receiver.stop()
+
+
+def test_an_image_in_another_transfer_syntax_is_the_same_image(
+    room: Room, series: list[Path], tmp_path: Path
+) -> None:
+    image = pydicom.dcmread(series[0])
+    image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    image.save_as(tmp_path / "again.dcm", implicit_vr=True, little_endian=True)
+    image.ImagePositionPatient = [0, 0, 99]
+    image.save_as(tmp_path / "moved.dcm", implicit_vr=True, little_endian=True)
+    room.send(series[0])
+    entity = AE(ae_title="CT1")
+    entity.add_requested_context(CT, ImplicitVRLittleEndian)
+    link = entity.associate("127.0.0.1", room.receiver.port, ae_title="SEEDGUIDE")
+    assert link.send_c_store(tmp_path / "again.dcm").Status == Status.TAKEN
+    assert link.send_c_store(tmp_path / "moved.dcm").Status == Status.DUPLICATE
+    link.release()
+
+
+def test_what_a_killed_receiver_kept_and_did_not_tell_is_told_by_the_next(
+    tmp_path: Path, series: list[Path]
+) -> None:
+    first = Room(tmp_path / "in")
+    first.send(*series)
+    first.receiver.stop()  # killed before the event
+    first.intake.close()
+    half = tmp_path / "in" / ".incoming" / "1.2.3.dcm"
+    half.write_bytes(b"half")
+    second = Room(tmp_path / "in")
+    (event,) = second.receiver.wait(5.0)
+    assert event.complete
+    assert not event.again
+    assert not half.exists()
+    second.receiver.stop()
+    second.intake.close()
+    third = Room(tmp_path / "in")
+    assert third.receiver.wait(0.1) == []
+    third.receiver.stop()
+
+
+def test_two_receivers_do_not_share_a_folder(room: Room) -> None:
+    with pytest.raises(AskedWrongly, match="another seedguide takes scans into this folder"):
+        Intake(room.folder)
+    room.intake.close()
+    Intake(room.folder).close()
+
+
+def test_an_event_that_finds_no_room_is_told_once_there_is_room(
+    room: Room, series: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.send(*series)
+    with monkeypatch.context() as full:
+
+        def no_room(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        full.setattr("imaging.intake.os.fsync", no_room)
+        assert room.receiver.wait(0.2) == []
+    assert "the event can't be written" in room.refused[-1].words
+    (event,) = room.receiver.wait(5.0)
+    assert event.complete
+
+
 def test_after_a_restart_the_rest_completes_the_series(tmp_path: Path, series: list[Path]) -> None:
     first = Room(tmp_path / "in")
     first.send(*series[:5])
     first.receiver.stop()
+    first.intake.close()
     second = Room(tmp_path / "in")
     second.send(*series[5:])
     (event,) = second.receiver.wait(5.0)
     assert event.complete
     assert event.images == SLICES
-    assert event.again
     second.receiver.stop()
 
 

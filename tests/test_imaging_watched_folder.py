@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,74 @@ def test_a_half_copied_file_is_refused_and_taken_when_it_is_whole(
     watched.look(3 * STILL)
     assert len(list((tmp_path / "in").rglob("*.dcm"))) == 1
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize("share_of_it", [0.5, 0.9])
+def test_a_copy_that_breaks_off_in_the_pixels_is_no_scan(
+    share: Path, tmp_path: Path, series: list[Path], share_of_it: float
+) -> None:
+    refused: list[Answer] = []
+    watched = WatchedFolder(share, Intake(tmp_path / "in", refused=refused.append))
+    content = series[0].read_bytes()
+    (share / "a.dcm").write_bytes(content[: round(share_of_it * len(content))])
+    watched.look(0)
+    watched.look(STILL)
+    assert not list((tmp_path / "in").rglob("*.dcm"))
+    assert refused
+    assert refused[0].sender == "a.dcm"
+    shutil.copy(series[0], share / "a.dcm")
+    watched.look(2 * STILL)
+    watched.look(3 * STILL)
+    assert len(list((tmp_path / "in").rglob("*.dcm"))) == 1
+
+
+def test_a_file_that_is_filled_after_it_stood_still_takes_its_own_place(
+    share: Path, tmp_path: Path, series: list[Path]
+) -> None:
+    """Some copies make a file of the full length first; nobody else may replace an image that is kept."""
+    watched = WatchedFolder(share, Intake(tmp_path / "in"))
+    for path in series:
+        content = path.read_bytes()
+        (share / path.name).write_bytes(content[:-60] + bytes(60))
+    for look in (0, STILL, STILL + SETTLE):
+        early = watched.look(look)
+    assert early[0].complete
+    for path in series:
+        (share / path.name).write_bytes(path.read_bytes())
+        os.utime(share / path.name, ns=(1, 1))
+    watched.look(3 * STILL)
+    watched.look(4 * STILL)
+    (event,) = watched.look(4 * STILL + SETTLE)
+    assert event.again
+    kept = sorted(path.read_bytes() for path in (tmp_path / "in").rglob("*.dcm"))
+    assert kept == sorted(path.read_bytes() for path in series)
+
+
+def test_an_unreadable_or_growing_stranger_holds_nothing_back_for_ever(
+    share: Path, tmp_path: Path, series: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Answer] = []
+    watched = WatchedFolder(share, Intake(tmp_path / "in", refused=refused.append))
+    for path in series:
+        shutil.copy(path, share)
+    locked = share / "locked.dcm"
+    locked.write_bytes(bytes(128) + b"DICM")
+    really_read = Path.read_bytes
+
+    def guarded(path: Path) -> bytes:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return really_read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    (share / "export.log").write_bytes(bytes(200))
+    told = []
+    for k in range(20):
+        with (share / "export.log").open("ab") as log:
+            log.write(b"line\n")
+        told += watched.look(k * STILL)
+    assert [event.complete for event in told] == [True]
+    assert [answer.words for answer in refused] == ["can't be read (Permission denied)"]
 
 
 def test_another_patient_is_refused_like_over_a_link(share: Path, tmp_path: Path, series: list[Path]) -> None:
