@@ -13,10 +13,11 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from imaging.axis import BEND_SIGMA_PER_MM, MOST_SLOPE_SIGMA, basis
+from imaging.bin_elimination import eliminate, followed
 from imaging.line import Lines
-from imaging.line_equations import GROUND_HU, followed, line_equations
 from imaging.line_voxel import Voxels
 from imaging.rod_image import Blur
+from imaging.rod_kernel import GROUND_HU, line_equations
 from planning.frame import Floats
 
 # How far a voxel may miss, HU and share of what is modelled: while lines are still led to their needles (streaks and
@@ -35,6 +36,7 @@ class Fit:
     Attributes:
         lines: the curves.
         heights, grounds: ``(n, bins)`` HU of each line and beside it.
+        bin_w_mm: ``(bins,)`` middles of the bins.
         normal: ``(6n, 6n)`` lower half of the last step's normal matrix (per line place, slope, bend in u, then in v).
         misfit: robust, over all voxels.
     """
@@ -42,6 +44,7 @@ class Fit:
     lines: Lines
     heights: Floats
     grounds: Floats
+    bin_w_mm: Floats
     normal: Floats
     misfit: float
 
@@ -93,30 +96,31 @@ def fit_lines(
     misfit = 0.0
     for turn in range(rounds + 2):
         moving = 1 <= turn <= rounds
-        factor, coupled, curvature, gradient, misfit = line_equations(
-            voxels.at, voxels.hu, others, voxels.first_patch, voxels.first, at_bins, lines.skin_w_mm, believed,
-            curves, heights, grounds, blur.tables(curves[:, 1]),
-            min(clip_hu, NEVER_HU), usual_hu, noise, moving,
+        local, right, curvature, gradient, misfit = line_equations(
+            voxels.at, voxels.hu, others, voxels.first_patch, voxels.first, lines.skin_w_mm, believed,
+            curves, heights, grounds, blur.tables(curves[:, 1]), min(clip_hu, NEVER_HU), usual_hu, noise, moving,
         )  # fmt: skip
-        moved = np.zeros((len(factor), coupled.shape[2] - 1))
+        eliminate(local, right, curvature, gradient, at_bins)
+        moved = np.zeros((len(local), right.shape[2] - 1))
         if moving:
             lower = (curvature.reshape(len(curvature), -1).T @ outer).reshape(2 * count, 2 * count, 3, 3)
             normal = lower.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
             normal[np.diag_indices(6 * count)] += pull
             towards = gradient - pull * _flat(curves - middle)
-            change = cho_solve(
-                cho_factor(normal, lower=True, check_finite=False), towards, check_finite=False
-            )
+            whole = cho_factor(normal, lower=True, check_finite=False)
+            change = cho_solve(whole, towards, check_finite=False)
             step = np.transpose(change.reshape(count, 2, 3), (0, 2, 1))
             far = np.max(np.abs(step) * np.array((1.0, 40.0, 800.0))[:, None], axis=(1, 2))
             step = step * np.minimum(1.0, MOST_STEP_MM / np.maximum(far, 1e-9))[:, None, None]
             curves = curves + step
             moved = np.einsum("ki,nis->kns", at_bins, step).reshape(len(at_bins), 2 * count)
-        change = followed(factor, coupled, moved)
+        change = followed(local, right, moved)
         heights = np.clip(heights + change[:, 0::2], 0.0, MOST_HU)
         grounds = grounds + change[:, 1::2]
     fitted = Lines(lines.skin_w_mm, curves, lines.ends_w_mm)
-    return Fit(fitted, np.ascontiguousarray(heights.T), np.asarray(grounds.T), normal, misfit)
+    return Fit(
+        fitted, np.ascontiguousarray(heights.T), np.asarray(grounds.T), voxels.bin_w_mm, normal, misfit
+    )
 
 
 def _flat(curves: Floats) -> Floats:

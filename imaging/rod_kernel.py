@@ -1,12 +1,12 @@
-"""The equations of a Gauss-Newton step for all lines at once.
+"""What voxels say of blurred lines: the compiled part of ``rod_image`` and ``line_fit``.
 
 In a bin along the lines each line has a height and a background of its own and is displaced by (du, dv); nothing else
-of its curve matters there, so a bin's equations are few (4 per line). Heights and backgrounds are eliminated bin by bin
-(Schur complement); the curves' six parameters then tell the displacements. The gradient is exact; the curvature takes
-a bin's voxels as if all lay at its middle, which moves no solution.
+of its curve matters there, so a bin's equations are few (4 per line). The gradient in the curves is exact; the
+curvature takes a bin's voxels as if all lay at its middle, which moves no solution.
 
 What is fast: voxels come in patches (``line_voxel``) that few lines brighten, so a patch's equations are a small dense
-matrix, and every loop over its voxels is one the compiler turns into vector instructions.
+matrix, and every loop over its voxels is free of branches and library calls, so that the compiler makes vector
+instructions of it. All of it is one file because numba notices a change of a compiled function only in its own file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,115 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imaging.rod_image import brightness, images
 from planning.frame import Floats
 
+LEAST_BRIGHT = 1e-4  # of a line's brightness: what is dimmer is nothing
 FAR_SIGMAS = 4.0  # from here on a voxel is an outlier (Cauchy)
 GROUND_HU, GROUND_SIGMA_HU = 50.0, 250.0
 MOST_NOISY_HU = 3000.0  # what is brighter is no noisier
 _LOG_AT_ONCE = 16  # logs are taken of products of so many: they can't overflow
+_POINTS_AT_ONCE = 128
+
+
+@njit(cache=True, inline="always")
+def _exp_minus(e: float) -> float:
+    """``exp(-e)`` to 2e-7 of itself, never below ``exp(-20)``: Taylor's series of ``-e / 64``, six times squared."""
+    x = min(e, 20.0) * (-1.0 / 64.0)
+    p = 1.0 + x * (
+        1.0 + x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720 + x * (1 / 5040))))))
+    )
+    p = p * p
+    p = p * p
+    p = p * p
+    p = p * p
+    p = p * p
+    return p * p
+
+
+@njit(cache=True, inline="always")
+def _erf(x: float) -> float:
+    """The error function to 3e-7 (Abramowitz & Stegun 7.1.28)."""
+    y = abs(x)
+    p = y * (0.0092705272 + y * (0.0001520143 + y * (0.0002765672 + y * 0.0000430638)))
+    p = 1.0 + y * (0.0705230784 + y * (0.0422820123 + p))
+    p = p * p
+    p = p * p
+    p = p * p
+    p = p * p
+    return math.copysign(1.0 - 1.0 / p, x)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def brightness(u: Floats, v: Floats, table: Floats, bright: Floats) -> None:
+    """Write into ``bright`` what a line looks like at ``(u, v)`` beside it: 1 on a line in the middle of a slice."""
+    m00, m01, m11, q0, q1, a = table[0], table[1], table[2], table[3], table[4], table[5]
+    k, half, scale = table[6], table[7], table[8]
+    for m in range(len(u)):
+        mu, mv = m00 * u[m] + m01 * v[m], m01 * u[m] + m11 * v[m]
+        near = (q0 * mu + q1 * mv) / a
+        across = _exp_minus(0.5 * (u[m] * mu + v[m] * mv - a * near * near)) * scale
+        value = across * (_erf(k * (half + near)) - _erf(k * (near - half)))
+        bright[m] = value if value >= LEAST_BRIGHT else 0.0
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def images(
+    u: Floats, v: Floats, table: Floats, height: float, bright: Floats, by_u: Floats, by_v: Floats
+) -> None:
+    """:func:`brightness`, and what a line of this height adds per mm that it is displaced by in u and v."""
+    m00, m01, m11, q0, q1, a = table[0], table[1], table[2], table[3], table[4], table[5]
+    k, half, scale = table[6], table[7], table[8]
+    nu, nv = m00 * q0 + m01 * q1, m01 * q0 + m11 * q1
+    to_edge = 2.0 / math.sqrt(math.pi) * k / a
+    for m in range(len(u)):
+        mu, mv = m00 * u[m] + m01 * v[m], m01 * u[m] + m11 * v[m]
+        near = (q0 * mu + q1 * mv) / a
+        across = _exp_minus(0.5 * (u[m] * mu + v[m] * mv - a * near * near)) * scale
+        one, two = k * (half + near), k * (near - half)
+        width = _erf(one) - _erf(two)
+        edge = to_edge * (_exp_minus(one * one) - _exp_minus(two * two))
+        value = across * width
+        high = across * height if value >= LEAST_BRIGHT else 0.0
+        bright[m] = value if value >= LEAST_BRIGHT else 0.0
+        by_u[m] = high * (width * (mu - near * nu) - edge * nu)
+        by_v[m] = high * (width * (mv - near * nv) - edge * nv)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def rendered(
+    points: Floats,
+    skin_w_mm: float,
+    curves: Floats,
+    heights: Floats,
+    first_w_mm: float,
+    bin_mm: float,
+    tables: Floats,
+) -> Floats:
+    """:func:`imaging.rod_image.rendered_hu`, of lines with these tables, in bins from ``first_w_mm`` on."""
+    out = np.zeros(len(points))
+    u, v, bright = np.empty(_POINTS_AT_ONCE), np.empty(_POINTS_AT_ONCE), np.empty(_POINTS_AT_ONCE)
+    last = heights.shape[1] - 1
+    for begin in range(0, len(points), _POINTS_AT_ONCE):
+        size = min(_POINTS_AT_ONCE, len(points) - begin)
+        for n in range(len(curves)):
+            near = False
+            for m in range(size):
+                x = points[begin + m, 2] - skin_w_mm
+                bent = 0.5 * max(x, 0.0) ** 2
+                u[m] = points[begin + m, 0] - (curves[n, 0, 0] + x * curves[n, 1, 0] + bent * curves[n, 2, 0])
+                v[m] = points[begin + m, 1] - (curves[n, 0, 1] + x * curves[n, 1, 1] + bent * curves[n, 2, 1])
+                near |= abs(u[m]) <= tables[n, 9] and abs(v[m]) <= tables[n, 10]
+            if not near:
+                continue
+            brightness(u[:size], v[:size], tables[n], bright[:size])
+            for m in range(size):
+                if bright[m] > 0.0:
+                    place = min(max((points[begin + m, 2] - first_w_mm) / bin_mm, 0.0), float(last))
+                    k = min(int(place), max(last - 1, 0))
+                    share = place - k
+                    height = (1.0 - share) * heights[n, k] + share * heights[n, min(k + 1, last)]
+                    out[begin + m] += bright[m] * height
+    return out
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -33,7 +135,6 @@ def line_equations(
     others_hu: Floats,
     first_patch: NDArray[np.int64],
     first: NDArray[np.int64],
-    bin_basis: Floats,
     skin_w_mm: float,
     believed: NDArray[np.bool_],
     curves: Floats,
@@ -45,12 +146,11 @@ def line_equations(
     noise: Floats,
     moving: bool,
 ) -> tuple[Floats, Floats, Floats, Floats, float]:
-    """Set up the equations and eliminate heights and backgrounds.
+    """The equations of a Gauss-Newton step, bin by bin.
 
     Args:
         at, hu, first_patch, first: see :class:`imaging.line_voxel.Voxels`.
         others_hu: ``(m,)`` what lines add that are not fitted here.
-        bin_basis: ``(bins, 3)`` what place, slope and bend add in the middle of a bin.
         believed: ``(bins, n)`` whether a line's curve is told by a bin.
         curves: ``(n, 3, 2)``.
         heights, grounds: ``(bins, n)`` HU.
@@ -61,10 +161,10 @@ def line_equations(
         moving: whether lines can be displaced; else only heights and grounds are told.
 
     Returns:
-        ``(bins, 2n, 2n)`` Cholesky factors (lower) of each bin's own equations, heights and grounds by turns;
-        ``(bins, 2n, 2n + 1)`` how displacements (u and v by turns) couple to them, and their gradient, both divided by
-        the factor; ``(bins, 2n, 2n)`` lower half of the curvature in the displacements once heights and grounds follow;
-        ``(6n,)`` gradient in the curves, likewise (per line place, slope, bend in u, then in v); misfit.
+        Per bin, of heights and grounds by turns and of displacements in u and v by turns: ``(bins, 2n, 2n)`` lower half
+        of the curvature in heights and grounds; ``(bins, 2n, 2n + 1)`` how they couple to displacements, and their
+        gradient; ``(bins, 2n, 2n)`` lower half of the curvature in displacements. ``(6n,)`` gradient in the curves (per
+        line place, slope, bend in u, then in v). Misfit.
     """
     bins, count = heights.shape
     size = 2 * count
@@ -94,9 +194,6 @@ def line_equations(
                 tables, clip_hu, noise, moving, scratch, rows, names,
                 local[k], right[k], curvature[k], gradient,
             )  # fmt: skip
-        _eliminate(local[k], right[k])
-        if moving:
-            _reduce(right[k], curvature[k], gradient, bin_basis[k])
     return local, right, curvature, gradient, misfit
 
 
@@ -273,70 +370,3 @@ def _gather(
             for m in range(size):
                 product += weighted[m] * other[m]
             curvature[max(names[p], names[r]), min(names[p], names[r])] += product
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def _eliminate(local: Floats, right: Floats) -> None:
-    """Cholesky factor of ``local`` in its place (lower half), and ``right`` divided by it.
-
-    A row's leading zeros stay zero and are skipped: only lines that stand beside each other couple.
-    """
-    size, columns = right.shape
-    begins = np.empty(size, dtype=np.int64)
-    for i in range(size):
-        begin = 0
-        while local[i, begin] == 0.0:
-            begin += 1
-        begins[i] = begin
-        for j in range(begin, i):
-            total = local[i, j]
-            for m in range(max(begin, begins[j]), j):
-                total -= local[i, m] * local[j, m]
-            local[i, j] = total / local[j, j]
-        total = local[i, i]
-        for m in range(begin, i):
-            total -= local[i, m] ** 2
-        local[i, i] = math.sqrt(total)
-        for j in range(begin, i):
-            factor = local[i, j]
-            for c in range(columns):
-                right[i, c] -= factor * right[j, c]
-        factor = 1.0 / local[i, i]
-        for c in range(columns):
-            right[i, c] *= factor
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def _reduce(right: Floats, curvature: Floats, gradient: Floats, basis: Floats) -> None:
-    """Take what heights and grounds explain out of curvature and gradient."""
-    size = len(curvature)
-    for i in range(size):
-        for p in range(size):
-            factor = right[i, p]
-            if factor != 0.0:
-                for r in range(p + 1):
-                    curvature[p, r] -= factor * right[i, r]
-                factor *= right[i, size]
-                for j in range(3):
-                    gradient[3 * p + j] -= factor * basis[j]
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def followed(local: Floats, right: Floats, moved_mm: Floats) -> Floats:
-    """``(bins, 2n)``: how heights and grounds change, by turns, when lines move by ``moved_mm`` ``(bins, 2n)``.
-
-    ``local`` and ``right`` as :func:`line_equations` returns them.
-    """
-    bins, size, columns = right.shape
-    out = np.empty((bins, size))
-    for k in range(bins):
-        for i in range(size):
-            total = right[k, i, columns - 1]
-            for c in range(columns - 1):
-                total -= right[k, i, c] * moved_mm[k, c]
-            out[k, i] = total
-        for i in range(size - 1, -1, -1):
-            out[k, i] /= local[k, i, i]
-            for j in range(i):
-                out[k, j] -= local[k, i, j] * out[k, i]
-    return out
