@@ -6,8 +6,9 @@ Three ideas:
    estimated from where needles were commanded and where the scan shows them, by rigid least squares over
    tips and axes with a prior on the pose: two or three tips 20-40 mm apart would otherwise turn their
    own millimetre of scatter into degrees of rotation, and into millimetres at depth.
-2. *A needle's own part* (tissue, bend) mostly comes back when the same path is taken again, so the next
-   aim is off by what was measured. The mean over attempts is used, since a part is new each time.
+2. *A needle's own part* (tissue, bend) mostly comes back when it goes in again beside its last path, so the
+   next aim is off by what is expected to come back: across, four fifths of what one insertion showed, nearer to
+   all of it the more insertions agree (``expected_again_mm``); along, all of it.
 3. A depth error alone is corrected by depth; a lateral one needs the needle withdrawn and aimed again.
 """
 
@@ -20,15 +21,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from planning.frame import Floats, RigidTransform
+from planning.reference_error import PRIOR_SHIFT_SIGMA_MM, PRIOR_TURN_SIGMA_DEG
 
 TIP_SIGMA_MM = 1.5
 """Scatter of a shallow tip about the common pose: entry 0.90 mm and 1.56 deg over 25 mm, with the depth
 error (CLINIC.md, 430 needles); used as weight only."""
-AXIS_SIGMA_DEG = 2.0
-"""Scatter of a needle's axis (CLINIC.md: 1.56-2.08 deg)."""
-PRIOR_SHIFT_SIGMA_MM = 10.0
-PRIOR_TURN_SIGMA_DEG = 2.0
-"""How far from its planned pose the rig may stand (assumed; set-up 3.2 +- 1.7 mm in CLINIC.md)."""
+AXIS_SIGMA_DEG = 1.4
+"""Scatter of a needle's axis about each of two directions: means of 1.56 and 2.08 deg (CLINIC.md) are 1.2 and 1.7 per
+axis, and a CT tells it to 0.4."""
+NEW_SHARE = 0.2
+"""Share of the variance of a needle's error across that is new at each insertion (CLINIC.md, assumed). Depth comes back
+within 0.5 mm of 2.1 mm (1 sigma), so of that nothing counts as new."""
 POOR_FIT_MM = 5.0
 """RMS tip residual above which the estimate is refused (assumed: three times the expected scatter)."""
 MOST_STEPS, CONVERGED = 50, 1e-7
@@ -138,7 +141,18 @@ def offset_rig_mm(patient_from_rig: RigidTransform, landing: Landing) -> Floats:
 
 def aim_rig_mm(patient_from_rig: RigidTransform, target_mm: Floats, offsets_mm: Sequence[Floats]) -> Floats:
     """Command ``(x, y, z)`` of the rig frame, rounded to 0.001 mm, that should bring the tip to the target."""
-    aim = patient_from_rig.inverse().apply(target_mm)
-    if offsets_mm:
-        aim = aim - np.mean(np.asarray(offsets_mm), axis=0)
+    aim = patient_from_rig.inverse().apply(target_mm) - expected_again_mm(offsets_mm)
     return np.round(aim, 3) + 0.0
+
+
+def expected_again_mm(offsets_mm: Sequence[Floats]) -> Floats:
+    """What of a needle's own errors, measured in so many insertions, is expected at its next one: ``(3,)``, rig frame.
+
+    Across (x, y): posterior mean of the part that stays, when each error is that part plus a new one, both normal with
+    mean zero: mean of the measured, times n / (n + NEW_SHARE / (1 - NEW_SHARE)). Along: the mean of the measured.
+    """
+    count = len(offsets_mm)
+    if not count:
+        return np.zeros(3)
+    stays = count / (count + NEW_SHARE / (1.0 - NEW_SHARE))
+    return np.asarray(np.mean(np.asarray(offsets_mm), axis=0) * (stays, stays, 1.0))

@@ -31,7 +31,8 @@ class ProcedureSettings:
         home_z_mm: tip depth of the carriage at home, rig frame; nothing is in the patient there.
         seed_agreement_mm: largest accepted difference of applicator encoder and asked retraction.
         assay_tolerance_pct: largest accepted difference of a batch's measured mean activity from the planned (assumed).
-        same_path_mm: aims closer than this share a path, so that its error is expected again (assumed).
+        same_path_mm: a needle's aims closer than this meet the same tissue, so that its error is expected again
+            (assumed; a correction moves an aim by some millimetres, and what was learnt before counts on).
         rig_by_hand, applicator_by_hand: the device is absent from the beginning; people do its part.
         person_judges: after each CT of needles a person rules about every one (``ruling``); nothing is corrected and
             no seed given before.
@@ -45,7 +46,7 @@ class ProcedureSettings:
     approach_mm: float = 10.0
     home_z_mm: float = -19.0
     seed_agreement_mm: float = 0.1
-    same_path_mm: float = 2.0
+    same_path_mm: float = 15.0
     assay_tolerance_pct: float = 5.0
     rig_by_hand: bool = False
     applicator_by_hand: bool = False

@@ -17,8 +17,12 @@ from planning.frame import Floats
 from planning.placement_error import PlacementSigmas
 from planning.plan import Plan
 
-PRIOR_TURN_DEG = 2.0  # assumed: how far from its planned pose the rig may be turned, about each axis,
-PRIOR_SHIFT_MM = 10.0  # and shifted, along each; as the controller's own estimate takes it
+PRIOR_SHIFT_SIGMA_MM = 3.6
+"""How far from its planned pose the rig stands, along each axis, as far as is known before a needle is in; the
+controller's estimate uses the same. Immobilised head and neck is set up to 3.2 +- 1.7 mm (CLINIC.md), 3.6 mm RMS in
+three dimensions; taken for each axis, so that a set-up 1.7 times as wide as published is still believed (assumed)."""
+PRIOR_TURN_SIGMA_DEG = 1.0
+"""How far it is turned, about each axis (assumed; no figure was found)."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ def registration_error_mm(
     points_mm: Floats,
     fle_mm: float,
     *,
-    turn_deg: float | None = PRIOR_TURN_DEG,
-    shift_mm: float | None = PRIOR_SHIFT_MM,
+    turn_deg: float | None = PRIOR_TURN_SIGMA_DEG,
+    shift_mm: float | None = PRIOR_SHIFT_SIGMA_MM,
 ) -> Floats:
     """RMS length ``(n,)`` of the registration's error at points ``(n, 3)``.
 

@@ -37,8 +37,10 @@ class ErrorPopulation:
             template, 430 needles (10.3389/fonc.2021.664996).
         reference_depth_mm: the depth those figures belong to.
         path_share: share of the variance that belongs to the path and comes back (assumed).
-        path_reach_mm: another needle closer than this to a path already used takes over its error (assumed).
-        own_path_reach_mm: the same, when a needle comes again, aimed off by a correction (assumed).
+        path_reach_mm: a needle that has no path of its own there and comes closer than this to one already used by
+            another takes over its error (assumed).
+        own_path_reach_mm: a needle that comes again, aimed off by a correction, meets its own error again as far as
+            this from where it was (assumed); this goes before another needle's path.
         stop_repeatability_mm: two standard deviations of the depth when the stop is set again (assumed).
         bend_radius_mm: an 18 G needle runs on an arc with a radius uniform between these (assumed).
         seed_along_sigma_mm, seed_lateral_sigma_mm: where a seed comes to rest in its channel (assumed).

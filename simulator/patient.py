@@ -294,7 +294,8 @@ class Patient:
 
     def _error_of_new_insertion(self, now: StandingNeedle) -> NeedleError:
         memory, population = self._memory, self.population
-        path = next((p for p in memory.paths if self._is_same_path(p, now)), None)
+        own_first = sorted(memory.paths, key=lambda p: p.needle != now.name)
+        path = next((p for p in own_first if self._is_same_path(p, now)), None)
         if path is None:
             number = sum(p.needle == now.name for p in memory.paths)
             error = draw_path_error(population, self._random("path", now.name, number))

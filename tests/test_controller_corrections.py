@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.commands import CloseGrip, MoveAcross, MoveDepth
-from controller.guidance import Landing, estimate_rig
+from controller.guidance import AXIS_SIGMA_DEG, NEW_SHARE, Landing, estimate_rig
 from controller.insertion import correct
 from controller.knowledge import Knowledge, ProcedureSettings
 from imaging.deviation import deviation
 from planning.frame import RigidTransform
+from planning.reference_error import PRIOR_TURN_SIGMA_DEG
 from tests.made_plan import POSE, made_plan
 
 PLAN = made_plan(2, 1, 3)
@@ -75,8 +76,27 @@ def test_a_lateral_deviation_is_withdrawn_to_the_skin_and_aimed_again(
     assert before[0].z_mm <= entry_z - known.settings.approach_mm + 1e-3, "out of the tissue"
     new = commands[across[0]]
     assert isinstance(new, MoveAcross)
-    assert abs(new.x_mm - (float(story.aim_rig_mm[0]) - x)) < 3e-3
-    assert abs(new.y_mm - (float(story.aim_rig_mm[1]) - y)) < 3e-3
+    assert abs(new.x_mm - (float(story.aim_rig_mm[0]) - (1.0 - NEW_SHARE) * x)) < 3e-3
+    assert abs(new.y_mm - (float(story.aim_rig_mm[1]) - (1.0 - NEW_SHARE) * y)) < 3e-3
+
+
+def test_what_a_path_taught_is_kept_when_the_aim_moves_by_some_millimetres() -> None:
+    """A correction moves the aim by more than 2 mm as a rule: forgotten, each would be aimed by the last CT alone."""
+    known, _ = standing((3.0, 0.0, 0.0))
+    story = known.needles["N01"]
+    first = story.landings[0]
+    story.is_new_path = True
+    moved = Landing(
+        first.commanded_rig_mm - np.array([2.4, 0.0, 0.0]), first.found_patient_mm, first.found_direction
+    )
+    story.land(moved, known.settings.same_path_mm)
+    assert story.landings == [first, moved]
+    far = Landing(
+        first.commanded_rig_mm + np.array([20.0, 0.0, 0.0]), first.found_patient_mm, first.found_direction
+    )
+    story.is_new_path = True
+    story.land(far, known.settings.same_path_mm)
+    assert story.landings == [far]
 
 
 def test_unsure_whether_lateral_is_treated_as_lateral() -> None:
@@ -109,7 +129,10 @@ def test_two_reference_needles_tell_the_turn_about_the_line_between_them_by_thei
     untold = (
         estimate_rig(POSE, landed(error, axes=False)).patient_from_rig @ POSE.inverse()
     ).rotation_angle_deg()
-    assert abs(told - abs(turn_deg)) < 0.45 * abs(turn_deg)
+    two_axes = 2.0 / AXIS_SIGMA_DEG**2
+    share = two_axes / (two_axes + 1.0 / PRIOR_TURN_SIGMA_DEG**2)
+    assert told > 0.97 * share * abs(turn_deg)
+    assert told <= abs(turn_deg)
     assert untold < 0.2 * abs(turn_deg)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planning.frame import RigidTransform
-from planning.reference_error import PRIOR_TURN_DEG, reference_error, registration_error_mm
+from planning.reference_error import PRIOR_TURN_SIGMA_DEG, reference_error, registration_error_mm
 
 
 def fitzpatrick(tips: np.ndarray, point: np.ndarray, fle: float) -> float:
@@ -51,7 +51,7 @@ def test_it_is_what_registrations_of_chance_show() -> None:
 
 def test_two_needles_leave_the_turn_about_their_line_as_it_was() -> None:
     pair, beside = np.array([[0.0, 0, 0], [40.0, 0, 0]]), np.array([[20.0, 0.0, 60.0]])
-    turn = 60.0 * np.radians(PRIOR_TURN_DEG)
+    turn = 60.0 * np.radians(PRIOR_TURN_SIGMA_DEG)
     assert registration_error_mm(pair, beside, 1e-3)[0] == pytest.approx(turn, rel=1e-3)
     assert registration_error_mm(np.vstack([pair, [[20.0, 30, 0]]]), beside, 1e-3)[0] < 0.01
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,21 @@ def test_most_of_the_error_comes_back_on_the_same_path_and_not_on_another(case: 
     assert np.corrcoef(one[:, 1], two[:, 1])[0, 1] == pytest.approx(0.8, abs=0.1)
     assert abs(np.corrcoef(one[:, 1], three[:, 1])[0, 1]) < 0.25
     assert np.mean(np.abs(one[:, 2] - two[:, 2])) < 0.5  # the stop repeats
+
+
+def test_a_needle_that_comes_again_beside_anothers_path_keeps_its_own_error(case: Path) -> None:
+    """Else it would be corrected for its own error and meet the other's, in turn, and never come to stand."""
+    steady = replace(NEEDLES_ONLY, path_share=1.0, stop_repeatability_mm=0.0)
+    patient = Patient(case, POSE, steady, 3)
+    errors = []
+    for name, x in (("A", 0.0), ("B", 5.0), ("B", 1.5)):
+        patient.insert(name, x, 0.0, 90.0)
+        errors.append(tip_in_rig(patient, name) - (x, 0.0, 90.0))
+        if len(errors) == 2:
+            patient.insert(name, x, 0.0, 0.0)
+        patient.release()
+    assert np.allclose(errors[2], errors[1], atol=0.05)
+    assert np.linalg.norm(errors[1] - errors[0]) > 0.5
 
 
 def test_aiming_off_by_what_was_measured_converges(case: Path) -> None:
