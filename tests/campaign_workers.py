@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,13 @@ class Squares:
                     continue
                 os._exit(9)
         return [{"run": run, "square": run * run} for run in runs]
+
+
+class NeverBegins(Squares):
+    """Workers that are given this never come to play."""
+
+    def __setstate__(self, state: object) -> None:
+        signal.pause()
 
 
 CHUNKS = [(number, range(3 * number, 3 * number + 3)) for number in range(14)]

@@ -14,7 +14,7 @@ from tests.killed_room import KilledRoom
 from tests.made_plan import made_plan
 
 PLAN = made_plan(2, 1, 2, tip_mm=36.0, reference_depth_mm=6.0)
-CHANCE = 7
+CHANCE = 15
 OWN_MM = 4.5
 """Of a needle's error at 80 mm; it grows with the depth."""
 SETTINGS = ProcedureSettings(cartridge_capacity=3)

@@ -48,7 +48,9 @@ def test_a_rigid_set_up_error_is_mostly_undone(shift: tuple[float, ...], turn: t
     arm = np.linalg.norm(deep - COMMANDED.mean(axis=0), axis=1)
     # roll about the needles is told by the tips alone, which lie 20 mm from their middle
     moved = float(np.linalg.norm(shift)) + np.radians(np.linalg.norm(turn)) * 10.0
-    assert np.all(after <= shift_left * moved + np.radians(np.linalg.norm(turn)) * arm * turn_left * 1.6 + 0.1)
+    assert np.all(
+        after <= shift_left * moved + np.radians(np.linalg.norm(turn)) * arm * turn_left * 1.6 + 0.1
+    )
 
 
 def test_scatter_of_tips_is_not_turned_into_rotation() -> None:

@@ -44,6 +44,7 @@ MAY_TOUCH_IT = {
     "simulator/doors.py": {"time", "socket", "threading", "selectors"},
     "simulator/bench.py": {"time", "socket", "threading", "selectors"},
     "simulator/rehearsal/bench_process.py": {"time", "socket"},  # the way to the bench
+    "simulator/rehearsal/campaign/workers.py": {"time"},  # whether the work left is worth more processes
     "simulator/rehearsal/paced_transport.py": {"time"},  # a simulated room that people can follow
     "console/train_command.py": {"time", "datetime.now"},  # how long a trainee thinks; the date of the run
     "console/cli.py": {"time"},  # wall time of the report
