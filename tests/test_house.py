@@ -44,7 +44,6 @@ MAY_TOUCH_IT = {
     "simulator/doors.py": {"time", "socket", "threading", "selectors"},
     "simulator/bench.py": {"time", "socket", "threading", "selectors"},
     "simulator/rehearsal/bench_process.py": {"time", "socket"},  # the way to the bench
-    "simulator/rehearsal/campaign/workers.py": {"time"},  # whether the work left is worth more processes
     "simulator/rehearsal/paced_transport.py": {"time"},  # a simulated room that people can follow
     "console/train_command.py": {"time", "datetime.now"},  # how long a trainee thinks; the date of the run
     "console/cli.py": {"time"},  # wall time of the report
@@ -69,7 +68,7 @@ MAY_TOUCH_IT = {
     "controller/requests.py": {"time", "datetime.now"},  # waits for people and scanner in a folder
     "simulator/rehearsal/campaign/workers.py": {
         "multiprocessing",
-        "threading",
+        "time",  # whether the work left is worth more processes
     },  # all cores; a parent that is killed
     "simulator/requests.py": {"time", "selectors", "datetime.now"},  # the same folder, from the other side
     "simulator/caretaker.py": {"time", "selectors"},  # what a person types at the bench
