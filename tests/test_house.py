@@ -235,3 +235,19 @@ def test_the_readme_names_functions_that_exist() -> None:
         thing: object = importlib.import_module(".".join(parts[:2]))
         for part in parts[2:]:
             thing = getattr(thing, part)
+
+
+def test_compiled_code_uses_nothing_of_another_file() -> None:
+    """Numba's cache notices changes of a compiled function's own file only: else a checkout goes on with old code."""
+    for path, tree in modules():
+        ours = {
+            name.asname or name.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
+            for name in node.names
+        }
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            if any("njit" in ast.unparse(decorator) for decorator in function.decorator_list):
+                body = [node for line in function.body for node in ast.walk(line)]
+                used = ours & {node.id for node in body if isinstance(node, ast.Name)}
+                assert not used, f"{path}: {function.name} uses {used}"
