@@ -88,7 +88,7 @@ def print_summary(screen: Console, summary: Summary, files: Callable[[], Sequenc
         screen.print(f"Completed      {summary.completed} of {summary.runs}{held}", markup=False)
     for title, spreads in (
         ("the procedure", summary.course),
-        ("needles, first pass (true)", summary.first),
+        ("first pass, no reference needles (true)", summary.first),
         ("needles, final (true)", summary.final),
     ):
         if spreads:

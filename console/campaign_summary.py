@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from console.campaign_needles import NeedleSummary, one_by_one
 from planning.confidence import Interval, mean_interval, percentile_interval, share_interval
 from planning.frame import Floats
 from planning.goals import label_of
@@ -59,9 +60,10 @@ class Summary:
         endings: why runs were held (needle and figures left out), and how often; most frequent first.
         dose: figures of the completed runs.
         course: CTs, corrections, time of the completed runs; empty for the dose alone.
-        first, final: true deviations of the needles of all runs, at the first CT of all needles and before the first
-            seed.
-        beyond: share of needles whose true tip was beyond the tolerance, first and final.
+        first, final: true deviations of the needles of all runs: at the first CT of all needles (the reference needles
+            left out, which were corrected before it), and of all before the first seed.
+        beyond: share of these needles whose true tip was beyond the tolerance, first and final.
+        needles: one by one, in the plan's order; empty for the dose alone.
     """
 
     asked: dict[str, Any]
@@ -73,6 +75,11 @@ class Summary:
     first: tuple[Spread, ...]
     final: tuple[Spread, ...]
     beyond: tuple[Interval, ...]
+    needles: tuple[NeedleSummary, ...] = ()
+
+    @property
+    def completed_share(self) -> Interval:
+        return share_interval(self.completed, self.runs)
 
     @property
     def is_procedure(self) -> bool:
@@ -94,8 +101,10 @@ def summarise(asked: dict[str, Any], runs: Columns, needles: Columns | None) -> 
     endings: Counter[str] = Counter()
     if needles is not None:
         endings.update(ending(runs["reason"][n]) for n in range(count) if not is_done[n])
-        each = _numbers(needles["corrections"])
-        first, final = (_deviations(needles, when) for when in ("first", "final"))
+        done_runs = {run for run, done in zip(runs["run"], is_done, strict=True) if done}
+        each = _numbers(needles["corrections"], [run in done_runs for run in needles["run"]])
+        fresh = [not it for it in needles["is_reference"]] if not all(needles["is_reference"]) else None
+        first, final = _deviations(needles, "first", fresh), _deviations(needles, "final")
         tolerance = float(asked["variation"]["rules"]["tolerance_mm"])
         tips = [spread.values for group in (first, final) for spread in group[:1]]
         beyond = tuple(share_interval(int((tip > tolerance).sum()), len(tip)) for tip in tips)
@@ -115,6 +124,9 @@ def summarise(asked: dict[str, Any], runs: Columns, needles: Columns | None) -> 
         first,
         final,
         beyond,
+        ()
+        if needles is None
+        else one_by_one(needles, runs, float(asked["variation"]["rules"]["tolerance_mm"])),
     )
 
 
@@ -142,7 +154,7 @@ def _dose(asked: dict[str, Any], runs: Columns, name: str, is_done: Sequence[boo
     return Spread(f"{structure} {label}", unit, asked["as_planned"][name], values, wanted, kept)
 
 
-def _deviations(needles: Columns, when: str) -> tuple[Spread, ...]:
+def _deviations(needles: Columns, when: str, chosen: Sequence[bool] | None = None) -> tuple[Spread, ...]:
     """Sizes of the deviations; depth without its sign."""
     rows = (
         ("tip, 3-D", "mm", "tip_mm"),
@@ -152,6 +164,7 @@ def _deviations(needles: Columns, when: str) -> tuple[Spread, ...]:
         ("angle", "°", "angle_deg"),
     )
     spreads = (
-        Spread(name, unit, None, np.abs(_numbers(needles[f"{when}_{column}"]))) for name, unit, column in rows
+        Spread(name, unit, None, np.abs(_numbers(needles[f"{when}_{column}"], chosen)))
+        for name, unit, column in rows
     )
     return tuple(spread for spread in spreads if len(spread.values))

@@ -49,4 +49,5 @@ def share_interval(hits: int, count: int) -> Interval:
     share = hits / count
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * float(np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)))
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+    low, high = centre - half, centre + half  # at the ends these are 0 and 1 but for rounding
+    return Interval(share, low if hits else 0.0, high if hits < count else 1.0)

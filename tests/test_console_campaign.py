@@ -13,6 +13,7 @@ import pytest
 from made_dicom import make_case
 from made_plan import POSE, made_plan
 
+from console.campaign_needles import one_by_one
 from console.campaign_page import number, percent
 from console.campaign_summary import Spread, ending
 from console.cli import main
@@ -85,6 +86,7 @@ def test_whole_procedures_on_the_phantom(
         "10.3389/fonc.2021.664996",
         "assumed",
         "Columns of needles.parquet",
+        "Needle by needle",
     ):
         assert words in page
     assert page.count("<svg") == 3
@@ -206,6 +208,25 @@ def test_holds_of_a_kind_are_counted_together() -> None:
     assert ending("still off target after 5 attempts: N12 2.5 mm") == ending(
         "still off target after 5 attempts: N01 3.1 mm, N02 2.2 mm"
     )
+
+
+def test_needles_are_told_one_by_one() -> None:
+    needles = {
+        "run": [0, 0, 1, 1],
+        "needle": ["N01", "N02", "N01", "N02"],
+        "is_reference": [True, False, True, False],
+        "corrections": [1, 2, 3, 5],
+        "first_tip_mm": [1.0, 2.5, 1.5, None],
+    }
+    runs = {"run": [0, 1], "reason": ["", "still off target after 5 attempts: N02 2.5 mm"]}
+    one, two = one_by_one(needles, runs, 2.0)
+    assert (one.name, one.is_reference, one.held, one.corrections.value) == ("N01", True, 0, 2.0)
+    assert (two.name, two.is_reference, two.held, two.corrections.value) == ("N02", False, 1, 3.5)
+    assert one.beyond is not None
+    assert two.beyond is not None
+    assert (one.beyond.value, two.beyond.value) == (0.0, 1.0)
+    assert two.first_tip_mm is not None
+    assert two.first_tip_mm.value == 2.5, "the run that did not get there counts for nothing"
 
 
 def test_a_spread_of_one_run_has_no_interval() -> None:

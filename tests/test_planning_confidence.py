@@ -20,6 +20,12 @@ def test_wilsons_interval_is_the_published_one() -> None:
         assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
 
+@pytest.mark.parametrize("count", [7, 400, 8350, 9240])
+def test_nothing_of_many_is_not_excluded_by_rounding(count: int) -> None:
+    assert share_interval(0, count).low == 0.0
+    assert share_interval(count, count).high == 1.0
+
+
 def test_intervals_hold_the_truth_nineteen_times_of_twenty() -> None:
     random = np.random.default_rng(5)
     samples = random.exponential(size=(400, 60))
