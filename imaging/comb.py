@@ -18,7 +18,7 @@ import numpy as np
 from imaging.axis import Axis
 from imaging.line import Lines
 from imaging.line_fit import fit_lines
-from imaging.line_growth import drawn_lines, laid_lines
+from imaging.line_growth import GROWN, drawn_lines, laid_lines
 from imaging.line_picture import Picture
 from imaging.line_repair import repaired_lines
 from imaging.rod_image import Blur, rendered_hu, shares
@@ -28,6 +28,7 @@ from planning.frame import Floats
 from planning.volume import CtVolume
 
 END_BIN_MM = 1.5
+THICK_MM, LYING = 2.0, 0.15  # slices, and the direction's part across them: needles that lie in thick slices
 SPILL = 0.4  # of a neighbour's image, which isn't quite what the model says
 ALIKE_VOXELS = 6.0  # neighbours share their errors (kernel, streaks): so many count as one (measured)
 STREAKS_MM = 0.1  # 1 sigma by which streaks move a whole line (measured)
@@ -96,6 +97,8 @@ def fitted_comb(
     planned_tip_mm: Floats,
     clip_hu: float,
     furthest_mm: float,
+    *,
+    planned: bool = True,
 ) -> Comb:
     """Fit the needles of a scan, beginning at the planned ones.
 
@@ -106,17 +109,35 @@ def fitted_comb(
         planned_entry_mm, planned_tip_mm: ``(n, 3)``; all entries at one depth along ``direction``.
         clip_hu: level at which the scanner clipped.
         furthest_mm: deeper than this along ``direction`` nothing is believed.
+        planned: whether a plan says so; else every line must explain as much as one that is added.
     """
     picture = Picture(ct, direction, corners_mm, clip_hu, furthest_mm)
     slab = picture.slab
     entry, tip = planned_entry_mm @ slab.frame.T, planned_tip_mm @ slab.frame.T
-    lines, blur = drawn_lines(picture, laid_lines(picture, entry, tip))
-    lines, blur = repaired_lines(picture, lines, blur, len(entry))
+    lines, blur = _explaining(picture, laid_lines(picture, entry, tip), len(entry) if planned else 0)
     near = picture.near(lines, END_BIN_MM)
     last = picture.fit(lines, blur, 3)
     heights = _in_bins(last.heights, last.bin_w_mm, near.bin_w_mm)
     fine = fit_lines(near, last.lines, heights, blur, clip_hu, picture.usual_hu, 0)
     return Comb(last.lines, fine.heights, fine.grounds, fine.bin_w_mm, blur, last.covariance, slab)
+
+
+def _explaining(picture: Picture, laid: Lines, planned: int) -> tuple[Lines, Blur]:
+    """The lines that explain the picture best, and the scanner's blur.
+
+    Needles that lie in thick slices look alike wherever in their slice they are, so the misfit has many valleys: each
+    way there is followed to its end, and all are compared on the same voxels.
+    """
+    if picture.slice_mm < THICK_MM or abs(picture.slab.frame[2, 2]) > LYING:
+        return repaired_lines(picture, *drawn_lines(picture, laid), planned)
+    answers = [
+        repaired_lines(picture, *drawn_lines(picture, laid, [way], damped=damped), planned)
+        for damped in (False, True)
+        for way in GROWN
+    ]
+    curves = np.concatenate([laid.curves, *(lines.curves for lines, _ in answers)])
+    near = picture.near(Lines(laid.skin_w_mm, curves, np.full(len(curves), picture.high_w_mm)))
+    return min(answers, key=lambda answer: picture.fit(answer[0], answer[1], 0, near=near).misfit)
 
 
 def _in_bins(heights: Floats, from_w: Floats, to_w: Floats) -> Floats:

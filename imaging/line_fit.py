@@ -25,8 +25,10 @@ from planning.frame import Floats
 ROUGH, FINE = np.array((100.0, 0.25)), np.array((60.0, 0.12))
 MOST_HU = 15000.0
 NEVER_HU = 1e9  # no scanner clips here
-FREE = np.array([3.0, MOST_SLOPE_SIGMA, BEND_SIGMA_PER_MM])
+# place, slope and bend, 1 sigma, in single voxels' weight: about six of them share their errors and count as one
+FREE = np.array([3.0, MOST_SLOPE_SIGMA / 6.0**0.5, BEND_SIGMA_PER_MM / 6.0**0.5])
 MOST_STEP_MM = 1.5
+LEAST_DAMPING = 0.03  # Marquardt's, once a step made things worse
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ def fit_lines(
     prior: Floats = FREE,
     middle: Floats | None = None,
     others_hu: Floats | None = None,
+    damped: bool = True,
 ) -> Fit:
     """Fit the curves, with ``rounds`` of Gauss-Newton (0: they stay), and the heights of all bins.
 
@@ -81,6 +84,8 @@ def fit_lines(
         prior: ``(3,)`` 1 sigma of a curve's place, slope and bend about ``middle``.
         middle: ``(n, 3, 2)``; None: places as they are, no slope, no bend.
         others_hu: ``(voxels,)`` what lines add that are not fitted here.
+        damped: take back a step that explains less, and try a shorter one (Marquardt). Without it lines find needles
+            further off, or none.
     """
     count = len(lines.curves)
     curves, heights = lines.curves.copy(), np.ascontiguousarray(heights.T)
@@ -93,22 +98,32 @@ def fit_lines(
     if middle is None:
         middle = curves * np.array((1.0, 0.0, 0.0))[:, None]
     normal = np.zeros((6 * count, 6 * count))
-    misfit = 0.0
+    damping, best = 0.0, np.inf
+    kept: tuple[Floats, ...] = ()
     for turn in range(rounds + 2):
         moving = 1 <= turn <= rounds
         local, right, curvature, gradient, misfit = line_equations(
             voxels.at, voxels.hu, others, voxels.first_patch, voxels.first, lines.skin_w_mm, believed,
             curves, heights, grounds, blur.tables(curves[:, 1]), min(clip_hu, NEVER_HU), usual_hu, noise, moving,
         )  # fmt: skip
-        eliminate(local, right, curvature, gradient, at_bins)
+        off = _flat(curves - middle)
+        cost = misfit + 0.5 * float(pull @ (off * off))
+        if damped and turn > 1 and cost > best:  # the step went too far: again from before, shorter
+            curves, heights, grounds, off, local, right, curvature, gradient = kept
+            misfit, damping = best - 0.5 * float(pull @ (off * off)), max(10.0 * damping, LEAST_DAMPING)
+        else:
+            eliminate(local, right, curvature, gradient, at_bins)
+            kept, best = (curves, heights, grounds, off, local, right, curvature, gradient), cost
+            damping = 0.1 * damping if damping > LEAST_DAMPING else 0.0
         moved = np.zeros((len(local), right.shape[2] - 1))
         if moving:
             lower = (curvature.reshape(len(curvature), -1).T @ outer).reshape(2 * count, 2 * count, 3, 3)
             normal = lower.transpose(0, 2, 1, 3).reshape(6 * count, 6 * count)
             normal[np.diag_indices(6 * count)] += pull
-            towards = gradient - pull * _flat(curves - middle)
-            whole = cho_factor(normal, lower=True, check_finite=False)
-            change = cho_solve(whole, towards, check_finite=False)
+            shorter = normal.copy()
+            shorter[np.diag_indices(6 * count)] *= 1.0 + damping
+            whole = cho_factor(shorter, lower=True, check_finite=False)
+            change = cho_solve(whole, gradient - pull * off, check_finite=False)
             step = np.transpose(change.reshape(count, 2, 3), (0, 2, 1))
             far = np.max(np.abs(step) * np.array((1.0, 40.0, 800.0))[:, None], axis=(1, 2))
             step = step * np.minimum(1.0, MOST_STEP_MM / np.maximum(far, 1e-9))[:, None, None]

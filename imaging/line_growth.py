@@ -6,6 +6,8 @@ deeper, while its neighbours hold what is theirs. The blur is wide at first, so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from imaging.line import Lines
@@ -17,7 +19,7 @@ from planning.frame import Floats
 
 SHIFT_MM, SHIFT_STEP_MM = 8.4, 0.7
 SHIFT_SIGMA_MM = 3.5  # of the comb as a whole
-WIDE_MM = 1.2  # of the blur, while lines are led to their needles
+WIDE_MM, WIDE_OWN_MM = 1.2, 0.35  # of the blur in and across the slices, while lines are led to their needles
 GROWN_BIN_MM = 4.0
 GROWN = (  # how deep lines are believed, step by step: share of the way from skin to tip
     (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
@@ -53,25 +55,33 @@ def laid_lines(picture: Picture, entry: Floats, tip: Floats) -> Lines:
     return lines
 
 
-def drawn_lines(picture: Picture, laid: Lines) -> tuple[Lines, Blur]:
+def drawn_lines(
+    picture: Picture,
+    laid: Lines,
+    ways_there: Sequence[tuple[float, ...]] = GROWN,
+    *,
+    damped: bool = False,
+) -> tuple[Lines, Blur]:
     """Lines led to their needles (by the better of a few ways), and the scanner's blur."""
-    ways = [_grown(picture, laid, depths) for depths in GROWN]
+    ways = [_grown(picture, laid, depths, damped=damped) for depths in ways_there]
     _, lines = min(ways, key=lambda way: way[0].misfit)
     near = picture.near(lines)
     widths = [(picture.fit(lines, picture.blur(w), 1, near=near, noise=ROUGH).misfit, w) for w in WIDTHS_MM]
     blur = picture.blur(min(widths)[1])
-    fit = picture.fit(lines, blur, 4, near=near, noise=ROUGH, middle=laid.curves)
+    fit = picture.fit(lines, blur, 4, near=near, noise=ROUGH, middle=laid.curves, damped=False)
     return picture.ended(fit, laid.ends_w_mm), blur
 
 
-def _grown(picture: Picture, laid: Lines, depths: tuple[float, ...]) -> tuple[Fit, Lines]:
+def _grown(picture: Picture, laid: Lines, depths: tuple[float, ...], *, damped: bool) -> tuple[Fit, Lines]:
     """Each line led to its needle from outside the skin inwards, all together, and how well that explains."""
     skin, tip = laid.skin_w_mm, float(np.median(laid.ends_w_mm))
-    blur, lines = picture.blur(WIDE_MM), laid
+    blur, lines = picture.blur(WIDE_MM, WIDE_OWN_MM), laid
     for k, depth in enumerate(depths):
         ends = np.minimum(laid.ends_w_mm, skin + depth * (tip - skin)) if depth < 1.0 else laid.ends_w_mm
         lines = Lines(skin, lines.curves, ends)
         near = picture.near(lines, GROWN_BIN_MM, to_w_mm=float(ends.max()) + 3.0)
-        fit = picture.fit(lines, blur, 3 if k else 5, near=near, noise=ROUGH, middle=laid.curves)
+        fit = picture.fit(
+            lines, blur, 3 if k else 5, near=near, noise=ROUGH, middle=laid.curves, damped=damped
+        )
         lines = fit.lines
     return fit, lines

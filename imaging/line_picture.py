@@ -9,7 +9,7 @@ import numpy as np
 from imaging.line import Lines
 from imaging.line_fit import FINE, FREE, Fit, fit_lines
 from imaging.line_voxel import Voxels, voxels_near
-from imaging.rod_image import Blur, rendered_hu
+from imaging.rod_image import OWN_RADIUS_MM, Blur, rendered_hu
 from imaging.shaft import expected_contrast_hu
 from imaging.slab import Slab, resample
 from planning.frame import Floats
@@ -52,8 +52,8 @@ class Picture:
         high = min(self.high_w_mm, to_w_mm)
         return voxels_near(self.ct, self.slab.frame, lines, self.low_w_mm, high, bin_mm, self.slice_mm)
 
-    def blur(self, in_plane_mm: float) -> Blur:
-        return Blur(in_plane_mm, self.slice_mm, self.slab.frame)
+    def blur(self, in_plane_mm: float, own_mm: float = OWN_RADIUS_MM) -> Blur:
+        return Blur(in_plane_mm, self.slice_mm, self.slab.frame, own_mm)
 
     def fit(
         self,
@@ -64,12 +64,14 @@ class Picture:
         near: Voxels | None = None,
         noise: Floats = FINE,
         middle: Floats | None = None,
+        damped: bool = True,
     ) -> Fit:
         """All lines fitted from usual heights on.
 
         Args:
             near: the voxels; None: those near any of the lines.
             middle: ``(n, 3, 2)`` the planned curves, near which lines are held.
+            damped: see :func:`imaging.line_fit.fit_lines`.
         """
         if near is None:
             near = self.near(lines)
@@ -77,7 +79,7 @@ class Picture:
         prior = FREE if middle is None else STRAY
         return fit_lines(
             near, lines, heights, blur, self.clip_hu, self.usual_hu, rounds,
-            noise=noise, prior=prior, middle=middle,
+            noise=noise, prior=prior, middle=middle, damped=damped,
         )  # fmt: skip
 
     def ended(self, fit: Fit, about_w_mm: Floats) -> Lines:

@@ -26,6 +26,7 @@ OUTSIDE_MM = 40.0  # looked at outside the skin
 FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
 BRIDGED_SIGMA = 0.3  # 1 sigma of a tip per mm of its shaft inside the skin that isn't seen (assumed)
 FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
+FAR_MM = 8.0  # further than this from its depth, an end is believed only if it looks like one
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 TWIN_MM = 1.5  # two tips cannot stand nearer: the needles are 1.27 mm thick
 THICK_MM = 1.27  # 18 G
@@ -175,7 +176,14 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> 
     )
     planned_tip = np.array([needle.tip_mm for needle in group])
     comb = fitted_comb(
-        ct, _corners(group, direction), direction, planned_entry, planned_tip, clip_hu, furthest
+        ct,
+        _corners(group, direction),
+        direction,
+        planned_entry,
+        planned_tip,
+        clip_hu,
+        furthest,
+        planned=planned,
     )
     if not len(comb):
         return []
@@ -188,10 +196,10 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> 
 
     def looked_at(names: list[int | None]) -> tuple[list[Shaft], list[Tip], list[float]]:
         """Shafts up to their ends, the ends, and what the choice of the end adds to sigma."""
-        reach = [
-            _believed_end(end, float(planned_tip[n] @ direction) if planned and n is not None else None)
-            for end, n in zip(ends, names, strict=True)
-        ]
+        reach = []
+        for shaft, end, n in zip(shafts, ends, names, strict=True):
+            depth = float(planned_tip[n] @ direction) if planned and n is not None else None
+            reach.append(_believed_end(_nearer_end(shaft, end, depth), depth))
         seen = [shaft.up_to(w) for shaft, (w, _) in zip(shafts, reach, strict=True)]
         tips = []
         for k, (axis, (w, _)) in enumerate(zip(axes, reach, strict=True)):
@@ -224,6 +232,8 @@ def _find_group(ct: CtVolume, group: list[ExpectedNeedle], *, planned: bool) -> 
         if not tip.good and not ends[k].sharp:
             continue  # neither a drop nor the image of an end: where it ends was not seen
         parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, chosen_mm[k]]
+        if planned and n is not None and not tip.good:  # what does not look like an end, far from the plan
+            parts_mm.append(max(abs(float((tip.point_mm - planned_tip[n]) @ direction)) - FAR_MM, 0.0))
         if planned and n is not None and slice_mm > THICKEST_MM:
             parts_mm.append(_thick_mm(float((tip.point_mm - planned_tip[n]) @ direction)))
         inside = shaft.ws >= entry_w
@@ -255,6 +265,17 @@ def _is_certain(stranger: FoundNeedle, needles: list[FoundNeedle]) -> bool:
     """Whether a needle nobody planned is really one more: well seen, and not the image of a planned one."""
     twins = [n for n in needles if n.name and np.linalg.norm(n.tip_mm - stranger.tip_mm) < TWIN_MM]
     return not twins and stranger.sigma_mm < TWIN_MM
+
+
+def _nearer_end(shaft: Shaft, end: End, planned_w: float | None) -> End:
+    """The end before a gap, when beyond it there is something far deeper than planned: bone, or another needle."""
+    if planned_w is None or end.w_mm <= planned_w + FAR_MM:
+        return end
+    nearer = visible_end(shaft, planned_w + FAR_MM)
+    gap = np.count_nonzero(
+        shaft.peak_hu[(shaft.ws > nearer.w_mm) & (shaft.ws < end.w_mm)] < 0.35 * nearer.usual_hu
+    )
+    return nearer if nearer.sharp and gap and nearer.w_mm > planned_w - FAR_MM else end
 
 
 def _believed_end(end: End, planned_w: float | None) -> tuple[float, float]:
