@@ -75,6 +75,7 @@ def train_command(player: Callable[[], ModuleType]) -> click.Command:
 
 
 def _train(training: ModuleType, path: Path, out: Path, chosen: dict[str, Any]) -> int:
+    from console.delivered_rt import write_delivered
     from console.endings import kept_once_begun
     from console.live import ProcedureView, Screen
     from console.output_folder import OutputFolder
@@ -106,6 +107,7 @@ def _train(training: ModuleType, path: Path, out: Path, chosen: dict[str, Any]) 
         screen.print(scenario.briefing.strip() if is_told else "What it is about is told at the end.")
         ready = training.prepare(scenario, where, view)
         played = _play(training, ready, folder.path, script, trainee, screen, view, chosen, stack)
+        write_delivered(played[0].result, folder.path, folder.path / JOURNAL_FILE, None)
         told = debriefed(ready, folder.path, played, record, trainee)
         page = write_debrief(told, folder.path)
     print_debrief(screen, told, page)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from console.training.dose_cost import DoseScore, NeedleCost
 from console.training.mark import marks_of
 from console.training.needle_motion import NeedleMotion
 from console.training.reference import percentiles
@@ -26,6 +27,7 @@ from controller.journal import Record
 from controller.snapshot import NeedleStatus, Snapshot
 from controller.truth import TrueNeedles, TrueSeed, Truth
 from imaging.deviation import deviation
+from planning.dvh import StructureStatistics
 from planning.refusal import AskedWrongly
 from simulator.rehearsal.trainee import offered
 from simulator.scenario import TraineeTable
@@ -34,6 +36,7 @@ from tests.made_plan import made_plan
 ROOT = Path(__file__).parents[1]
 PLAN = made_plan(columns=2, rows=2, seeds_per_needle=1)
 NAMES = ("N01", "N02", "N03", "N04")
+GY = StructureStatistics("CTV", 1.0, *([100.0] * 11))
 STILL = NeedleMotion(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -360,6 +363,46 @@ def test_alarms_are_timed_to_the_first_thing_a_person_does() -> None:
     figures = told.figures()
     assert (figures["alarms"], figures["alarms_unanswered"], figures["slowest_alarm_s"]) == (2, 1, 30.0)
     assert told.thought_s == 60.0 + 30.0
+
+
+def test_a_loading_that_was_taken_or_not_is_told_with_what_was_expected_of_both() -> None:
+    kept = {
+        "CTV": {"d90_gy": 101.0},
+        "GTV": {"d90_gy": 150.0},
+        "CORD": {"d2cc_gy": 20.0},
+        "EYE": {"d2cc_gy": 3.0},
+    }
+    taken = {
+        "CTV": {"d90_gy": 118.5},
+        "GTV": {"d90_gy": 155.0},
+        "CORD": {"d2cc_gy": 20.5},
+        "EYE": {"d2cc_gy": 6.0},
+    }
+    records = []
+    for at, answer in enumerate(("OperatorConfirmed", "OperatorDeclined")):
+        records += [
+            record(3 * at + 1, 10.0, "event", event="NeedlesEvaluated", number=5, now=kept, then=taken),
+            record(3 * at + 2, 11.0, "intention", command="AskOperator", task="adapt_plan", number=6 + at),
+            record(3 * at + 3, 20.0, "event", event=answer, number=6 + at),
+        ]
+    told = score_of(records, Result(), truth_at({}), "HELD", {}, STILL, None)  # type: ignore[arg-type]
+    assert [(word.is_taken, word.ctv_d90_gy) for word in told.plan_words] == [
+        (True, (101.0, 118.5)),
+        (False, (101.0, 118.5)),
+    ]
+    assert (told.plan_words[0].organ, told.plan_words[0].organ_d2cc_gy) == ("EYE", (3.0, 6.0))
+
+
+def test_what_a_needle_cost_stands_beside_the_last_word_about_it() -> None:
+    words = [*JOURNAL[:3]]
+    words.append(record(4, 170.0, "intention", command="AskOperator", task=ruling.TASK, number=3))
+    words.append(record(5, 190.0, "event", event="OperatorConfirmed", number=3, values={"N03": "accept"}))
+    costs = tuple(NeedleCost(name, 0.5, 1.5, "CORD", 0.2, 1, 1) for name in NAMES)
+    dose = DoseScore({}, {"GTV": GY, "CTV": GY}, None, costs, None)  # type: ignore[arg-type]
+    told = score_of(words, Result(), truth_at({}), "HELD", {}, STILL, dose)  # type: ignore[arg-type]
+    with_cost = [(word.needle, word.word) for word in told.words if word.cost is not None]
+    assert with_cost == [("N01", "accept"), ("N02", "accept"), ("N04", "abandon"), ("N03", "accept")]
+    assert told.words[0].cost == costs[0]
 
 
 def test_what_a_person_holds_on_purpose_is_no_alarm() -> None:

@@ -21,6 +21,7 @@ from controller.commands import AskOperator
 from controller.journal import read_journal, verify
 from controller.replay import replay
 from controller.snapshot import Snapshot
+from imaging import registration
 from planning.plan import Plan
 from planning.refusal import AskedWrongly
 from simulator.rehearsal.training import Prepared, Trained, prepare, scenario_of, train
@@ -99,7 +100,12 @@ def played(tmp_path_factory: pytest.TempPathFactory, phantom_plan: PlannedCase) 
     script = Script(1, "made", needles=rules, held=tuple(HeldRule(**rule) for rule in held))
     trainee = Watching(script, folder=out)
     ready = prepare(wanted, folder / "scenario.toml", lambda _news: None)
-    return Played(ready, train(ready, out, trainee, lambda _news: None), trainee, out)
+    with (
+        pytest.MonkeyPatch.context() as patched
+    ):  # a quarter of the points: how well it registers is tested elsewhere
+        sparse = tuple((blur, count // 4, iterations) for blur, count, iterations in registration.LEVELS)
+        patched.setattr(registration, "LEVELS", sparse)
+        return Played(ready, train(ready, out, trainee, lambda _news: None), trainee, out)
 
 
 def test_a_run_with_a_stranger_a_motion_and_a_jam_ends_as_planned(played: Played) -> None:

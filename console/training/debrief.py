@@ -29,7 +29,7 @@ from console.training.debrief_pictures import (
     timeline_picture,
 )
 from console.training.reference import Percentile
-from console.training.score import NeedleWord, Score
+from console.training.score import NeedleWord, PlanWord, Score
 from console.training.training_record import Run
 from console.training.transform_recording import Message, recording_of, write_sequence, write_xml
 from controller.journal import Record
@@ -163,6 +163,7 @@ def _facts(told: Debriefed) -> list[tuple[str, str]]:
         ),
         ("Hidden", _hidden(told.scenario, truth)),
     ]
+    rows += [("Loading", _plan_word(word)) for word in score.plan_words]
     if score.dose is not None:
         dose = score.dose
         worst = max(dose.costs, key=lambda cost: cost.ctv_d90_gy)
@@ -190,6 +191,22 @@ def _facts(told: Debriefed) -> list[tuple[str, str]]:
         passed = sum(run.passed for run in told.earlier)
         rows.append(("Runs so far", f"{len(told.earlier)}, {passed} passed"))
     return rows
+
+
+def _plan_word(word: PlanWord) -> str:
+    kept, taken = word.ctv_d90_gy
+    was, instead = (taken, kept) if word.is_taken else (kept, taken)
+    at = int(word.is_taken)
+    organ = (
+        f"; {word.organ} D2cc {word.organ_d2cc_gy[at]:.1f} instead of {word.organ_d2cc_gy[1 - at]:.1f} Gy"
+        if word.organ
+        else ""
+    )
+    return (
+        f"{'adapted to the needles as they stood' if word.is_taken else 'kept as planned'}: expected CTV D90 {was:.1f} "
+        f"instead of {instead:.1f} Gy ({was - instead:+.1f}), GTV {word.gtv_d90_gy[at]:.1f} instead of "
+        f"{word.gtv_d90_gy[1 - at]:.1f} Gy{organ}"
+    )
 
 
 def _hidden(scenario: Mapping[str, Any], truth: Truth) -> str:
@@ -307,9 +324,11 @@ def _json(told: Debriefed) -> dict[str, Any]:
                 "measured": None if word.measured is None else word.measured.to_json(),
                 "true_mm": None if word.true_mm is None else round(word.true_mm, 3),
                 "judged": word.judged,
+                "cost": None if word.cost is None else asdict(word.cost),
             }
             for word in score.words
         ],
+        "loading": [asdict(word) for word in score.plan_words],
         "needles": [asdict(needle) for needle in score.needles],
         "alarms": [asdict(alarm) for alarm in score.alarms],
         "seeds": asdict(score.seeds),

@@ -7,14 +7,14 @@ tolerance is the protocol's 2 mm.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from console.training.dose_cost import DoseScore
+from console.training.dose_cost import DoseScore, NeedleCost
 from console.training.needle_motion import NeedleMotion
-from controller import ruling
+from controller import adapting, ruling
 from controller.journal import Record
 from controller.result import ProcedureResult
 from controller.truth import Truth
@@ -31,6 +31,7 @@ class NeedleWord:
         word: ``accept``, ``correct`` (as proposed), ``own`` (an amount of one's own) or ``abandon``.
         measured, true_mm: the tip's deviation as the CT showed it, and as it was.
         judged: ``missed``: accepted beyond tolerance; ``not needed``: corrected within it; ``given up``: abandoned.
+        cost: of the last word about a needle, with which its seeds were given or not: what that was worth in dose.
     """
 
     scan: int
@@ -40,6 +41,24 @@ class NeedleWord:
     measured: Deviation | None
     true_mm: float | None
     judged: Judged
+    cost: NeedleCost | None = None
+
+
+@dataclass(frozen=True)
+class PlanWord:
+    """Whether a proposed loading of the needles as they stood was taken, and what was expected of both.
+
+    Attributes:
+        ctv_d90_gy, gtv_d90_gy: with the plan kept, and with the proposal.
+        organ, organ_d2cc_gy: the organ whose D2cc the choice changes most, and both values; "" where none does.
+    """
+
+    t_s: float
+    is_taken: bool
+    ctv_d90_gy: tuple[float, float]
+    gtv_d90_gy: tuple[float, float]
+    organ: str
+    organ_d2cc_gy: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -95,6 +114,7 @@ class Score:
     motion: NeedleMotion
     motions: dict[str, NeedleMotion] = field(default_factory=dict)
     dose: DoseScore | None = None
+    plan_words: tuple[PlanWord, ...] = ()
 
     def _count(self, judged: Judged, kind: str | None = None) -> int:
         return sum(word.judged == judged and kind in (None, word.kind) for word in self.words)
@@ -166,6 +186,7 @@ def score_of(
 ) -> Score:
     """Everything that the debrief shows."""
     words, thought_s = _words(records, result, truth)
+    words = _with_costs(words, dose)
     alarms = _alarms(records)
     in_patient = len(truth.seeds)
     counted = result.final.seeds_delivered
@@ -183,6 +204,7 @@ def score_of(
         motion=motion,
         motions=motions,
         dose=dose,
+        plan_words=tuple(_plan_words(records)),
     )
 
 
@@ -213,6 +235,48 @@ def _words(
                 found = measured.get(scan, {}).get(needle)
                 words.append(NeedleWord(scan, kind, needle, word, found, true_mm, judged))
     return words, thought_ns / 1e9
+
+
+def _with_costs(words: Sequence[NeedleWord], dose: DoseScore | None) -> list[NeedleWord]:
+    costs = {} if dose is None else {cost.needle: cost for cost in dose.costs}
+    last = {word.needle: place for place, word in enumerate(words) if word.kind == "needles"}
+    return [
+        replace(word, cost=costs.get(word.needle)) if last.get(word.needle) == place else word
+        for place, word in enumerate(words)
+    ]
+
+
+def _plan_words(records: Sequence[Record]) -> list[PlanWord]:
+    found, asked, out = {}, 0, []
+    for record in records:
+        body = record.body
+        if body.get("event") == "NeedlesEvaluated":
+            found = body
+        elif record.kind == "intention" and body.get("task") == adapting.TASK:
+            asked = int(body["number"])
+        elif body.get("event") in ("OperatorConfirmed", "OperatorDeclined") and body["number"] == asked:
+            asked = 0
+            out.append(
+                _plan_word(
+                    record.t_ns / 1e9, body["event"] == "OperatorConfirmed", found["now"], found["then"]
+                )
+            )
+    return out
+
+
+def _plan_word(t_s: float, is_taken: bool, kept: dict[str, Any], taken: dict[str, Any]) -> PlanWord:
+    def both(structure: str, figure: str) -> tuple[float, float]:
+        return float(kept[structure][figure]), float(taken[structure][figure])
+
+    organs = {
+        name: both(name, "d2cc_gy")
+        for name in kept
+        if name not in ("GTV", "CTV") and kept[name].get("d2cc_gy") is not None
+    }
+    most = max(organs, key=lambda name: abs(organs[name][1] - organs[name][0]), default="")
+    return PlanWord(
+        t_s, is_taken, both("CTV", "d90_gy"), both("GTV", "d90_gy"), most, organs.get(most, (0.0, 0.0))
+    )
 
 
 def _word(said: str) -> str:
