@@ -74,7 +74,9 @@ class Room:
         self.template = template
         self.is_automatic = True
         self.name = "test"
-        self.scanner = TruthfulScanner(plan, self.tissue, random, noise_mm=noise_mm, sigma_mm=sigma_mm)
+        self.scanner = TruthfulScanner(
+            plan, self.tissue, random, tip_sigma_mm=noise_mm, stated_sigma_mm=sigma_mm
+        )
         self._scan_takes_s = scan_takes_s
         self.settings = settings or ProcedureSettings()
         self.before_answer: Callable[[AskOperator], None] = lambda _command: None

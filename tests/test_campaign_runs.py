@@ -114,7 +114,9 @@ def test_it_is_the_procedure_that_people_would_play_with_journal_and_session(tmp
         (row,) = runs.play([run])
         world = int(chance_of(1, run).integers(1 << 62))
         patient = Patient(block_ct(), runs.plan.patient_from_rig, variation.population(), world)
-        scanner = TruthfulScanner(runs.plan, patient, np.random.default_rng(0), noise_mm=0.0, sigma_mm=0.1)
+        scanner = TruthfulScanner(
+            runs.plan, patient, np.random.default_rng(0), tip_sigma_mm=0.0, stated_sigma_mm=0.1
+        )
         part = ControlPart(runs.plan, patient, settings=ProcedureSettings(), scanner=scanner)
         procedure = part.play(Journal(tmp_path / f"{run}.sqlite"))  # type: ignore[operator]
         assert procedure.state.lower() == row["outcome"]

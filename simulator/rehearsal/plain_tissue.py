@@ -89,3 +89,7 @@ class PlainTissue:
     def true_direction(self, _needle: str) -> Floats:
         """``(3,)`` unit vector towards the tip, patient frame: all needles are parallel."""
         return self.pose.turn((0.0, 0.0, 1.0))
+
+    def true_tip_and_direction_mm(self, needle: str) -> tuple[Floats, Floats]:
+        """``(3,)`` each, patient frame."""
+        return self.true_tip_patient_mm(needle), self.true_direction(needle)

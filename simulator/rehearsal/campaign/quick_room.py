@@ -6,8 +6,7 @@ deviations: at its first full-depth CT and at the last before its first seed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,56 +21,15 @@ from controller.events import (
     SeedDropped,
 )
 from controller.interlocks import DeviceFacts
-from controller.knowledge import Knowledge, NeedleStory
+from controller.knowledge import Knowledge
 from controller.procedure import Procedure
-from imaging.rescan import RescanFindings, ScanIdentity, SeenNeedle, SeenSeed
-from planning.frame import Floats, angle_between_deg, unit
-from planning.plan import Plan, PlannedNeedle, Point
+from planning.plan import Plan
 from simulator.patient import Patient
+from simulator.rehearsal.campaign.needle_tally import NeedleTally, TrueDeviation, true_deviation
 from simulator.rehearsal.campaign.variation import Variation
+from simulator.rehearsal.truthful_scanner import TruthfulScanner
 
 OUT_MM = 400.0  # more than any needle's length
-_IDENTITY = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-
-
-@dataclass(frozen=True)
-class TrueDeviation:
-    """One needle against its plan, in truth (mm, degrees); ``depth_mm`` > 0: too deep."""
-
-    tip_mm: float
-    lateral_mm: float
-    depth_mm: float
-    entry_mm: float
-    angle_deg: float
-
-
-@dataclass
-class NeedleTally:
-    """What is counted and measured of one needle."""
-
-    insertions: int = 0
-    corrections: int = 0
-    first: TrueDeviation | None = None
-    final: TrueDeviation | None = None
-
-    def row(self, story: NeedleStory) -> dict[str, Any]:
-        """As columns; ``story`` is what the controller knows of the needle."""
-        first, final = story.first_deviation, story.deviation
-        row: dict[str, Any] = {
-            "is_reference": story.plan.is_reference,
-            "insertions": self.insertions,
-            "corrections": self.corrections,
-        }
-        for when, found in (("first", self.first), ("final", self.final)):
-            for name in ("tip_mm", "lateral_mm", "depth_mm", "entry_mm", "angle_deg"):
-                row[f"{when}_{name}"] = None if found is None else getattr(found, name)
-        row |= {
-            "first_measured_mm": None if self.first is None or first is None else first.total_mm,
-            "first_verdict": "" if self.first is None or first is None else first.verdict.value,
-            "final_measured_mm": None if final is None else final.total_mm,
-            "accepted": story.state in ("in place", "delivered"),
-        }
-        return row
 
 
 class QuickRoom:
@@ -93,7 +51,17 @@ class QuickRoom:
         self._carriage: tuple[float, float, float] = (0.0, 0.0, 0.0)
         self._gripped: str | None = None
         self._coupled: str | None = None
-        self._order: list[int] = []
+        scan = variation.scan
+        self._scanner = TruthfulScanner(
+            plan,
+            patient,
+            chance,
+            tip_sigma_mm=scan.tip_error_sigma_mm,
+            angle_sigma_deg=scan.angle_error_sigma_deg,
+            stated_sigma_mm=scan.stated_sigma_mm,
+            unseen_share=scan.unseen_share,
+            unusable_share=scan.unusable_share,
+        )
 
     def carry_out(self, command: c.Command, procedure: Procedure) -> Event:
         """Do it, let time pass, say what happened."""
@@ -108,7 +76,7 @@ class QuickRoom:
                 return OperatorConfirmed(command.number, "campaign")
             case c.RequestScan():
                 self.now_s += times.scan_s
-                return self._scan(command)
+                return self._scan(command, procedure)
             case c.EvaluateNeedles():
                 return NeedlesEvaluated(command.number, skipped="a campaign keeps the plan")
             case c.DropSeed():
@@ -165,7 +133,6 @@ class QuickRoom:
         is_jam = bool(self.chance.random() < self._variation.devices.jam_share)
         if not is_jam:
             self.patient.drop_seed(command.needle)
-            self._order.append(command.seed)
         left = self.facts.cartridge_left - 1
         latch = "JAM" if is_jam else "NONE"
         self.facts = replace(self.facts, seed_counter=command.stroke, cartridge_left=left, latch=latch)
@@ -188,42 +155,11 @@ class QuickRoom:
 
     # --- scanner ----------------------------------------------------------------------------------------
 
-    def _scan(self, command: c.RequestScan) -> ScanAnalysed | ScanUnusable:
-        scan = self._variation.scan
-        if self.chance.random() < scan.unusable_share:
-            return ScanUnusable(command.number, "unusable by chance")
-        needles = [] if command.kind == "seeds" else [self._seen(name) for name in self.patient.needles]
-        seen = [needle for needle in needles if self.chance.random() >= scan.unseen_share]
-        if command.kind == "needles":
+    def _scan(self, command: c.RequestScan, procedure: Procedure) -> ScanAnalysed | ScanUnusable:
+        event, _ = self._scanner.scan(command, procedure)
+        if command.kind == "needles" and isinstance(event, ScanAnalysed):
             self._keep_deviations()
-        seeds = [
-            SeenSeed(number, _point(seed.centre_mm), _point(seed.direction), scan.stated_sigma_mm)
-            for number, seed in zip(self._order, self.patient.true_seeds, strict=True)
-            if command.kind == "seeds"
-        ]
-        plan = self.plan
-        findings = RescanFindings(
-            kind=command.kind,
-            identity=ScanIdentity(
-                plan.patient_id, "1", f"1.{command.scan}", plan.frame_of_reference_uid, 1.25, 1
-            ),
-            plan_from_scan=_IDENTITY,
-            registered=True,
-            problem="",
-            similarity=1.0,
-            expected_tre_mm=0.0,
-            needles=tuple(seen),
-            seeds=tuple(seeds),
-        )
-        return ScanAnalysed(command.number, "", findings)
-
-    def _seen(self, name: str) -> SeenNeedle:
-        scan = self._variation.scan
-        tip, direction = self.patient.true_tip_and_direction_mm(name)
-        tip = tip + scan.tip_error_sigma_mm * self.chance.standard_normal(3)
-        turned = unit(direction + np.radians(scan.angle_error_sigma_deg) * self.chance.standard_normal(3))
-        planned = self._planned[name]
-        return SeenNeedle(name, _point(tip), _point(turned), planned.entry_mm, scan.stated_sigma_mm, 3000.0)
+        return event
 
     def _keep_deviations(self) -> None:
         for name in self.patient.needles:
@@ -235,26 +171,3 @@ class QuickRoom:
         planned = self._planned[name]
         tip, _ = self.patient.true_tip_and_direction_mm(name)
         return true_deviation(planned, tip, self.patient.true_entry_patient_mm(name))
-
-
-def true_deviation(planned: PlannedNeedle, tip_mm: Floats, entry_mm: Floats | None) -> TrueDeviation:
-    """Where a needle truly runs against its plan: tip, chord from skin to tip, and where it crosses the skin."""
-    direction = planned.direction
-    offset = tip_mm - np.asarray(planned.tip_mm)
-    depth = float(offset @ direction)
-    if entry_mm is None:
-        entry_mm = np.asarray(planned.entry_mm)
-    aside = entry_mm - np.asarray(planned.entry_mm)
-    aside = aside - (aside @ direction) * direction
-    return TrueDeviation(
-        float(np.linalg.norm(offset)),
-        float(np.linalg.norm(offset - depth * direction)),
-        depth,
-        float(np.linalg.norm(aside)),
-        angle_between_deg(direction, tip_mm - entry_mm),
-    )
-
-
-def _point(values: Floats) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
