@@ -111,18 +111,21 @@ def _sorted(
     """The owned voxels sorted by bin and owner: places in the slab, HU, indices, and how many each patch holds."""
     nz, ny, nx = owner.shape
     held = np.zeros(bins * lines, dtype=np.int64)
-    patch = np.full(owner.shape, -1, dtype=np.int32)
+    patch = np.empty(owner.shape, dtype=np.int32)
     for k in range(nz):
         for j in range(ny):
             for i in range(nx):
+                patch[k, j, i] = -1
                 if owner[k, j, i] >= 0:
                     w = origin[2] + k * affine[0, 2] + j * affine[1, 2] + i * affine[2, 2]
                     b = math.floor((w - low_w_mm) / bin_mm)
                     if 0 <= b < bins:
                         patch[k, j, i] = b * lines + owner[k, j, i]
                         held[patch[k, j, i]] += 1
-    following = np.cumsum(held) - held
-    count = held.sum()
+    following, count = np.empty_like(held), 0
+    for p in range(len(held)):
+        following[p] = count
+        count += held[p]
     at, values, index = np.empty((count, 3)), np.empty(count), np.empty((count, 3), dtype=np.int64)
     for k in range(nz):
         for j in range(ny):

@@ -188,7 +188,10 @@ def _misses(
     """
     count = len(offset)
     out = np.empty(count + len(expected))
-    out[count:] = prior @ p - expected
+    for row in range(len(expected)):
+        out[count + row] = -expected[row]
+        for k in range(12):
+            out[count + row] += prior[row, k] * p[k]
     c00, c01, c11 = _blur(p, axes)
     det = c00 * c11 - c01 * c01
     edge = math.exp(p[5]) * math.sqrt(2.0)
@@ -218,7 +221,9 @@ def _slopes(
     """``(12, n + k)``: derivatives of :func:`_misses` by each parameter."""
     count = len(offset)
     out = np.zeros((12, count + len(expected)))
-    out[:, count:] = prior.T
+    for row in range(len(expected)):
+        for k in range(12):
+            out[k, count + row] = prior[row, k]
     c00, c01, c11 = _blur(p, axes)
     det = c00 * c11 - c01 * c01
     in_plane, across_slices = math.exp(2.0 * p[3]), math.exp(2.0 * p[4])
