@@ -9,6 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from console.training.mark import marks_of
+from console.training.reference import reference_runs
 from planning.plan import Plan
 from simulator.scenario import SCHEMA, Scenario, ScenarioError, read_scenario, schema
 
@@ -95,9 +97,39 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, told: str) -> None:
         read_scenario(tmp_path / "nowhere.toml")
 
 
-def test_the_digest_knows_everything_but_chance_and_where_the_files_lie(tmp_path: Path) -> None:
+def test_the_digest_is_of_what_makes_a_run_not_of_chance_words_and_marks(tmp_path: Path) -> None:
     one = read_scenario(written(tmp_path))
-    elsewhere = one.model_copy(update={"case": "elsewhere"})
-    again = Scenario.model_validate({**one.model_dump(by_alias=True), "seed": 2})
-    other = Scenario.model_validate({**one.model_dump(by_alias=True), "level": 2})
-    assert one.digest == elsewhere.digest == again.digest != other.digest
+    words = one.model_dump(by_alias=True)
+    for change in (
+        {"case": "elsewhere"},
+        {"seed": 2},
+        {"level": 2},
+        {"lesson": "Told better."},
+        {"pass": {"cts_at_most": 3}},
+        {"ct": {"slice_mm": 1.25}},  # what it is anyhow
+    ):
+        assert Scenario.model_validate({**words, **change}).digest == one.digest, change
+    for change in (
+        {"patient": {"setup_shift_mm": 3.0}},
+        {"ct": {"may_be_mm": [2.5]}},
+        {"fault": [{"at_seed": 3, "do": "jam"}]},
+        {"trainee": {"may": ["accept", "abandon"]}},
+    ):
+        assert Scenario.model_validate({**words, **change}).digest != one.digest, change
+    assert len({read_scenario(path).digest for path in SHIPPED}) == len(SHIPPED)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_careful_trainee_passes_by_the_reference_runs_and_another_does_not(path: Path) -> None:
+    """By today's marks. Runs that are not there are not judged: ``python -m benchmarks.training_reference``."""
+    scenario = read_scenario(path)
+    runs = reference_runs(scenario.digest, Plan.load(Path(scenario.plan)).content_hash)
+    if not runs:
+        pytest.skip("no reference run yet of today's scenario and plan")
+    passes: dict[str, list[bool]] = {}
+    for run in runs:
+        marks = marks_of(run, scenario.marks.model_dump())
+        passes.setdefault(run["script"], []).append(all(mark.met for mark in marks))
+    assert all(passes.get("careful", [True]))
+    if {"hasty", "distrustful"} <= set(passes):
+        assert not all(all(passed) for passed in passes.values())

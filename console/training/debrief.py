@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from console.training.reference import Percentile
 from console.training.score import NeedleWord, PlanWord, Score
 from console.training.training_record import Run
 from console.training.transform_recording import Message, recording_of, write_sequence, write_xml
+from controller import ruling
 from controller.journal import Record
 from controller.result import ProcedureResult, SeedRecord
 from controller.truth import Truth
@@ -215,8 +217,25 @@ def _hidden(scenario: Mapping[str, Any], truth: Truth) -> str:
         f"needle {bent['needle']} was bent (radius {bent['radius_mm']:g} mm)"
         for bent in scenario.get("needles", {}).get("bent", ())
     ]
-    words += [f"at {when_s:.0f} s: {what}" for when_s, what in truth.happened]
+    words += [f"at {when_s:.0f} s: {_happened(what)}" for when_s, what in truth.happened]
     return "; ".join(words)
+
+
+def _happened(what: str) -> str:
+    """A fault's words (FAULTS.md) as people say it, where the shipped scenarios have it."""
+    kind, *rest = what.split()
+    match kind, *rest:
+        case "patient", "moves", *way:
+            return f"the patient moved ({', '.join(way)}) mm"
+        case "scan", "stranger":
+            return "the CT was another patient's"
+        case ("estop",):
+            return "the e-stop was pressed"
+        case ("jam",):
+            return "the stylet jammed"
+        case "miscount", number:
+            return f"the cartridge held {number} against what was said"
+    return what
 
 
 def write_debrief(told: Debriefed, folder: Path) -> Path:
@@ -237,6 +256,7 @@ def write_debrief(told: Debriefed, folder: Path) -> Path:
         "passed": told.passed,
         "facts": _facts(told),
         "hidden": _hidden(told.scenario, told.truth),
+        "told_words": _grouped(score.words),
         "judged": JUDGED_WORDS,
         "motion_names": MOTION_NAMES,
         "motions": {name: asdict(motion) for name, motion in score.motions.items()},
@@ -252,6 +272,23 @@ def write_debrief(told: Debriefed, folder: Path) -> Path:
     page = folder / HTML
     page.write_text(environment().get_template("debrief.html.j2").render(shown), encoding="utf-8")
     return page
+
+
+def _grouped(words: Sequence[NeedleWord]) -> list[NeedleWord | dict[str, Any]]:
+    """Those that were rightly accepted, and not for the last time, as one row for each CT."""
+    rows: list[NeedleWord | dict[str, Any]] = []
+    for scan, of_scan in groupby(words, key=lambda word: word.scan):
+        accepted: list[str] = []
+        kind = ""
+        for word in of_scan:
+            kind = word.kind
+            if word.word == ruling.ACCEPT and word.judged == "right" and word.cost is None:
+                accepted.append(word.needle)
+            else:
+                rows.append(word)
+        if accepted:
+            rows.append({"scan": scan, "kind": kind, "needles": accepted})
+    return rows
 
 
 def _dose_pictures(told: Debriefed) -> dict[str, Any]:
