@@ -24,7 +24,8 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks.imaging_accuracy.anatomy import PHANTOM, write_phantom
 from benchmarks.imaging_accuracy.rescans import POPULATION, pose
-from imaging.needle import ExpectedNeedle, NeedleFindings, find_needles
+from imaging.needle import ExpectedNeedle, NeedleFindings
+from imaging.needle_search import find_needles
 from imaging.registration import register
 from planning.dicom import read_ct
 from planning.frame import Floats, RigidTransform, unit

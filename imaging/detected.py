@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from imaging.deviation import Deviation, deviation
-from imaging.needle import THICK_MM, TWIN_MM, ExpectedNeedle, FoundNeedle, find_needles, thickness_sigma_mm
+from imaging.needle import THICK_MM, TWIN_MM, ExpectedNeedle, FoundNeedle, thickness_sigma_mm
+from imaging.needle_search import find_needles
 from imaging.registration import Registration, register
 from imaging.rescan import registration_box_mm
 from imaging.seed import find_seeds

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from imaging.needle import ExpectedNeedle, find_needles, thickness_sigma_mm
+from imaging.needle import ExpectedNeedle, thickness_sigma_mm
+from imaging.needle_search import find_needles
 from imaging.registration import Registration, register
 from imaging.seed import find_seeds
 from planning.dicom import read_ct

@@ -1,4 +1,4 @@
-"""A needle's shaft as a scan shows it along its line, and where that ends."""
+"""A needle's shaft as a scan shows it along its line, and where it is taken to end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from planning.frame import Floats
 SKIN_HU = -300.0
 MOST_GAP_MM = 45.0
 STRONG_SHARE = 0.45  # of a shaft's usual height: what bone and haze do not reach
+FADED_MM = 1.5  # 1 sigma (assumed) of the end of a shaft that fades out instead of ending
+FAR_SHALLOW_MM = 6.0  # further than this from its depth, a needle is thought starved before misplaced
+FAR_MM = 8.0  # further than this from its depth, an end is believed only if it looks like one
 
 # Contrast of a shaft by slice thickness (CLINIC.md, "What CT shows of metal"; thick slices average the log).
 _THICKNESS_MM = (1.25, 2.5, 5.0)
@@ -85,3 +88,29 @@ def visible_end(shaft: Shaft, furthest_mm: float) -> End:
     while tail + 1 < len(dim) and dim[tail + 1]:
         tail += 1
     return End(float(shaft.ws[last]), sharp, float(shaft.ws[tail]), usual)
+
+
+def nearer_end(shaft: Shaft, end: End, planned_w: float | None) -> End:
+    """The end before a gap, when beyond it there is something far deeper than planned: bone, or another needle."""
+    if planned_w is None or end.w_mm <= planned_w + FAR_MM:
+        return end
+    nearer = visible_end(shaft, planned_w + FAR_MM)
+    gap = np.count_nonzero(
+        shaft.peak_hu[(shaft.ws > nearer.w_mm) & (shaft.ws < end.w_mm)] < 0.35 * nearer.usual_hu
+    )
+    return nearer if nearer.sharp and gap and nearer.w_mm > planned_w - FAR_MM else end
+
+
+def believed_end(end: End, planned_w: float | None) -> tuple[float, float]:
+    """Where a shaft is taken to end, and the sigma that choice adds, mm.
+
+    A sharp end is the tip. Only if it lies far too shallow, and something dim leads on from it to where the tip should
+    be, the dim part is taken for starved shaft. A shaft that fades ends somewhere in its dim part, likeliest where
+    it was planned. In both cases the depth is not sure, and sigma says so.
+    """
+    if planned_w is not None and planned_w - end.w_mm > FAR_SHALLOW_MM and end.dim_mm - end.w_mm > 4.0:
+        return min(end.dim_mm, planned_w + 4.0), 2.0 * FADED_MM
+    if end.sharp:
+        return end.w_mm, 0.0
+    likely = end.dim_mm if planned_w is None else float(np.clip(planned_w, end.w_mm, end.dim_mm))
+    return likely, max(FADED_MM, 0.3 * (end.dim_mm - end.w_mm))

@@ -16,7 +16,8 @@ from synthetic_ct import (
 )
 
 from imaging.deviation import Verdict, deviation
-from imaging.needle import ExpectedNeedle, NeedleFindings, find_needles, thickness_sigma_mm
+from imaging.needle import ExpectedNeedle, NeedleFindings, thickness_sigma_mm
+from imaging.needle_search import find_needles
 from planning.frame import Floats, angle_between_deg, unit
 from planning.volume import CtVolume, Grid
 

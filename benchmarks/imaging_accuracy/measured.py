@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from benchmarks.imaging_accuracy.rescans import Column, Rescan, rescan_of
 from imaging.deviation import Verdict, deviation
-from imaging.needle import ExpectedNeedle, find_needles, thickness_sigma_mm
+from imaging.needle import ExpectedNeedle, thickness_sigma_mm
+from imaging.needle_search import find_needles
 from imaging.registration import register
 from imaging.seed import find_seeds, match_seeds
 from planning.dicom import read_ct
