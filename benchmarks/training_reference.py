@@ -2,7 +2,7 @@
 
 Writes ``console/training/reference_runs.json``, which debriefs compare with; a run that is there for today's scenario,
 plan, script and seed is not played again, so that it can be stopped and gone on with. ``--seeds N``: chances of each;
-``--show``: only tell who passes by today's marks.
+``--anew``: also those that were played by other code than today's; ``--show``: only tell who passes by today's marks.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def main() -> None:
     asked.add_argument("--seeds", type=int, default=1)
     asked.add_argument("--only", default="", help="scenarios whose file name holds this")
     asked.add_argument("--script", default="", help="scripts whose file name holds this")
+    asked.add_argument("--anew", action="store_true", help="also those that other code has played")
     asked.add_argument("--show", action="store_true", help="play nothing: tell of the runs that are there")
     chosen = asked.parse_args()
     table: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}
+    code = _code()
     scenarios = sorted((ROOT / "examples" / "scenarios").glob("*.toml"))
     known = {read_scenario(path).digest for path in scenarios}
     table = {digest: runs for digest, runs in table.items() if digest in known}
@@ -51,13 +53,25 @@ def main() -> None:
             said = hashlib.sha256(repr(read_script(script)).encode()).hexdigest()[:12]
             for seed in range(scenario.seed, scenario.seed + chosen.seeds):
                 of = {"script": script.stem, "script_digest": said, "seed": seed, "plan": plan}
-                if any(of.items() <= run.items() for run in entry["runs"]):
+                there = [run for run in entry["runs"] if of.items() <= run.items()]
+                if any(run.get("code") == code or not chosen.anew for run in there):
                     continue
                 figures = _play(path, script, seed)
-                entry["runs"] = [run for run in entry["runs"] if not _same(run, of)] + [{**of, **figures}]
+                entry["runs"] = [run for run in entry["runs"] if not _same(run, of)] + [
+                    {**of, "code": code, **figures}
+                ]
                 entry["runs"].sort(key=lambda run: (run["script"], run["seed"]))
                 TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", encoding="utf-8")
                 print(_line(path, scenario, {**of, **figures}), flush=True)
+
+
+def _code() -> str:
+    """Of what makes a run: guidance, imaging, simulator, planning, as they are today."""
+    found = hashlib.sha256()
+    for package in ("controller", "imaging", "planning", "simulator"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()[:12]
 
 
 def _line(path: Path, scenario: Scenario, run: dict[str, Any]) -> str:
