@@ -19,7 +19,7 @@ from imaging.needle_search import find_needles
 from imaging.registration import Registration, register
 from imaging.rescan import registration_box_mm
 from imaging.seed import find_seeds
-from imaging.straight_metal import guess_needles, leaves_the_body
+from imaging.straight_metal import ends_in_air, guess_needles, leaves_the_body
 from imaging.unresolved import UnresolvedMetal, unresolved
 from planning.frame import Floats, RigidTransform, unit
 from planning.plan import Plan, Point, rounded_point
@@ -31,6 +31,7 @@ LEAST_SEEN = 0.5  # of a needle between skin and tip, when no plan vouches for i
 MOST_SIGMA_MM = 3.0  # of a needle for which no plan vouches
 BESIDE_AXIS_MM = 3.0  # a "seed" this near to a needle's axis is a piece of the needle
 GUESS_MM = 5.0  # a guessed depth further off than this is guessed again
+NEEDLES_WORTH_MM = 20.0  # of unresolved metal that one needle more may leave
 WHAT = ("needles", "seeds")
 
 
@@ -303,21 +304,34 @@ def _distinct(found: Sequence[FoundNeedle], expected: Sequence[ExpectedNeedle]) 
 
 def _unplanned(scan: CtVolume) -> tuple[list[FoundNeedle], list[UnresolvedMetal]]:
     """What looks like a needle, and metal that no needle explains."""
-    guesses, metal = guess_needles(scan)
-    found: list[FoundNeedle] = []
-    if guesses:
-        found = _certain(scan, guesses)
-        told = {needle.name: needle for needle in found}
-        if any(
-            abs(float((told[g.name].tip_mm - g.tip_mm) @ g.direction)) > GUESS_MM
-            for g in guesses
-            if g.name in told
-        ):  # depths were guessed badly: once more with those that were seen
-            found = _certain(
-                scan, [replace(g, tip_mm=told[g.name].tip_mm) if g.name in told else g for g in guesses]
-            )
-    lines = [(needle.entry_mm, needle.outside) for needle in found]
-    return found, [rest for piece in metal for rest in unresolved(scan, piece, lines)]
+    sets, metal = guess_needles(scan)
+    best: list[FoundNeedle] = []
+    left, least = list[UnresolvedMetal](), np.inf
+    for guesses in sets or [()]:
+        found = _standing(scan, guesses)
+        lines = [(needle.entry_mm, needle.outside) for needle in found]
+        rest = [part for piece in metal for part in unresolved(scan, piece, lines)]
+        unsolved = sum(part.length_mm for part in rest) - NEEDLES_WORTH_MM * len(found)
+        if unsolved < least:
+            best, left, least = found, rest, unsolved
+        if not rest:
+            break
+    return best, left
+
+
+def _standing(scan: CtVolume, guesses: Sequence[ExpectedNeedle]) -> list[FoundNeedle]:
+    if not guesses:
+        return []
+    found = _certain(scan, guesses)
+    told = {needle.name: needle for needle in found}
+    if any(
+        abs(float((told[g.name].tip_mm - g.tip_mm) @ g.direction)) > GUESS_MM
+        for g in guesses
+        if g.name in told
+    ):  # depths were guessed badly: once more with those that were seen
+        again = [replace(g, tip_mm=told[g.name].tip_mm) if g.name in told else g for g in guesses]
+        return _certain(scan, again)
+    return found
 
 
 def _certain(scan: CtVolume, guesses: Sequence[ExpectedNeedle]) -> list[FoundNeedle]:
@@ -327,6 +341,7 @@ def _certain(scan: CtVolume, guesses: Sequence[ExpectedNeedle]) -> list[FoundNee
         if needle.seen_share >= LEAST_SEEN
         and needle.sigma_mm < MOST_SIGMA_MM
         # the chord, not the direction at the tip: a bent needle's tip points past where it entered
+        and not ends_in_air(scan, needle.tip_mm, needle.direction)
         and leaves_the_body(scan, needle.tip_mm, unit(needle.tip_mm - needle.entry_mm))
     ]
 

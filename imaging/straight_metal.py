@@ -26,6 +26,7 @@ LEAST_LENGTH_MM = 20.0
 SLIM = 14.0  # length over width (rms), at least
 SAME_LINE_MM = 2.0
 RING_MM = 6.0  # around a line: skin is crossed where most of this ring is air
+WIDE_RING_MM, AIR_AROUND_HU = 15.0, -700.0
 MOST_OUTSIDE_MM = 8.0  # of tissue between the skin and where metal is first seen
 TOUCHING_SHARE = 0.1  # of metal that no straight piece explains: needles touch in the picture
 BACK_MM = 200.0  # a needle's length
@@ -59,9 +60,15 @@ def lone_needles(ct: CtVolume) -> tuple[ExpectedNeedle, ...]:
     return tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1))
 
 
-def guess_needles(ct: CtVolume) -> tuple[tuple[ExpectedNeedle, ...], tuple[Metal, ...]]:
-    """Needles that the picture itself suggests, alone or touching, and its long metal outside the body."""
-    guesses = list(lone_needles(ct))
+def guess_needles(ct: CtVolume) -> tuple[list[tuple[ExpectedNeedle, ...]], tuple[Metal, ...]]:
+    """Needles that the picture itself suggests, and its long metal outside the body (or at a cropped picture's edge).
+
+    Returns:
+        Sets of guesses, the likeliest first: with lines in metal that several share, and (if that is another set) only
+        those that stand alone. Then the metal.
+    """
+    alone = lone_needles(ct)
+    guesses = list(alone)
     slice_mm = max(ct.grid.spacing_mm[2], ct.slice_thickness_mm)
     metal = bundles(metal_outside(ct) or metal_at_edge(ct))
     for piece in metal:
@@ -75,7 +82,9 @@ def guess_needles(ct: CtVolume) -> tuple[tuple[ExpectedNeedle, ...], tuple[Metal
             ExpectedNeedle("", tip, unit(tip - entry), entry)
             for entry, tip in zip(entries, tips, strict=True)
         ]
-    return tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1)), tuple(metal)
+    named = tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1))
+    sets = [named] if len(named) == len(alone) and all(a.entry_mm is b.entry_mm for a, b in zip(named, alone, strict=True)) else [named, alone]
+    return [one for one in sets if one], tuple(metal)
 
 
 def _guess(ct: CtVolume, stick: _Stick) -> ExpectedNeedle | None:
@@ -103,6 +112,13 @@ def leaves_the_body(ct: CtVolume, tip_mm: Floats, direction: Floats) -> bool:
     points = points + reach[:, None, None] * u + reach[None, :, None] * v
     peak = sample_hu(ct, points).max(axis=(1, 2))
     return bool(np.mean(peak[inside(ct, skin + s[:, None] * direction)] > 300.0) > 0.5)
+
+
+def ends_in_air(ct: CtVolume, tip_mm: Floats, direction: Floats) -> bool:
+    """Whether the last stretch of a shaft has nothing but air around it: the outer end of one beside others, whose
+    brightness a narrow ring takes for tissue."""
+    points = tip_mm - np.arange(0.0, 12.1, 2.0)[:, None] * direction
+    return bool((ring_hu(ct, points, direction, WIDE_RING_MM) < AIR_AROUND_HU).all())
 
 
 def _sticks(ct: CtVolume) -> list[_Stick]:
