@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import find_objects, label
 
-from imaging.bundle import Metal, bundles, inwards, metal_at_edge, metal_outside, needles_of
+from imaging.bundle import needles_of
+from imaging.metal import Metal, bundles, inwards, metal_at_edge, metal_outside
 from imaging.needle import ExpectedNeedle
 from imaging.sample import across, inside, ring_hu, sample_hu
 from imaging.shaft import SKIN_HU, expected_contrast_hu
@@ -83,8 +84,8 @@ def guess_needles(ct: CtVolume) -> tuple[list[tuple[ExpectedNeedle, ...]], tuple
             for entry, tip in zip(entries, tips, strict=True)
         ]
     named = tuple(replace(guess, name=str(k)) for k, guess in enumerate(guesses, start=1))
-    sets = [named] if len(named) == len(alone) and all(a.entry_mm is b.entry_mm for a, b in zip(named, alone, strict=True)) else [named, alone]
-    return [one for one in sets if one], tuple(metal)
+    alone_only = [id(guess.entry_mm) for guess in named] == [id(guess.entry_mm) for guess in alone]
+    return [one for one in ([named] if alone_only else [named, alone]) if one], tuple(metal)
 
 
 def _guess(ct: CtVolume, stick: _Stick) -> ExpectedNeedle | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import label
 
-from imaging.bundle import LEAST_LENGTH_MM, Metal
+from imaging.metal import LEAST_LENGTH_MM, Metal
 from planning.frame import Floats
 from planning.plan import Point, rounded_point
 from planning.volume import CtVolume

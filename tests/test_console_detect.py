@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 from synthetic_ct import TrueNeedle, add_needles, add_noise, add_seeds, anatomy_hu, grid_around, volume
 
 from console.cli import main
-from imaging.detected import detect
+from imaging.detection import detect
+from imaging.straight_metal import ends_in_air
 from planning.frame import Floats, RigidTransform, angle_between_deg, unit
 from planning.plan import Plan, PlannedNeedle, PlannedSeed, rounded_point
 from planning.refusal import AskedWrongly
@@ -154,6 +155,28 @@ def test_needles_that_touch_in_the_picture_are_told_apart(
     assert found.unresolved_metal == ()
 
 
+def test_touching_needles_in_a_crop_inside_the_body_are_never_passed_over(
+    touching: tuple[CtVolume, list[TrueNeedle]],
+) -> None:
+    """Neither skin nor air in the picture: as a whole the bundle is brighter than bone, if not slim."""
+    scan, truth = touching
+    tips = np.array([needle.tip_mm for needle in truth])
+    inner = skin_at(0.0, 0.0) + 12.0 * DIRECTION
+    low, high = np.vstack([tips, inner]).min(axis=0), np.vstack([tips, inner]).max(axis=0)
+    box = scan.grid.box(low - np.array((0.0, 14.0, 10.0)), high + np.array((12.0, 14.0, 10.0)))
+    cut = replace(scan, hu=scan.hu[box], grid=scan.grid.cropped(box))
+    assert np.mean(cut.hu < -400) < 0.06
+    found = detect(cut, what=("needles",))
+    assert len(found.needles) == len(truth) or found.unresolved_metal
+
+
+def test_the_outer_end_of_a_shaft_is_no_tip(six: CtVolume) -> None:
+    for needle in true_needles():
+        assert not ends_in_air(six, needle.tip_mm, DIRECTION)
+        outer = skin_at(0.0, 0.0) - 25.0 * DIRECTION
+        assert ends_in_air(six, outer, -DIRECTION)
+
+
 def test_metal_that_is_no_needle_is_told_with_its_extent_and_never_only_as_no_needle(bare: CtVolume) -> None:
     """A thick rod outside the body: longer than wide, and no needle."""
     hu = bare.hu.copy()
@@ -252,7 +275,9 @@ def test_the_command_writes_the_documented_file_and_a_picture_per_needle(
     pictures = sorted(out.glob("needle-*.png"))
     assert len(pictures) == 6
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
-    assert "6 needles" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "6 needles" in said.out
+    assert "guessed needles ..." in said.err
     assert main(["detect", str(scan_folder), "--out", str(out)]) == 2
     assert main(["detect", str(scan_folder), "--out", str(out), "--overwrite", "--no-pictures"]) == 0
     assert not list(out.glob("needle-*.png")), "pictures of an older result do not stay"
