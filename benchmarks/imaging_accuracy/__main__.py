@@ -82,7 +82,7 @@ def rows(column: Column, m: Measured) -> list[str]:
             told(f"{100 * inside:.0f} %", inside >= 0.945),
             of(m.sigma_mm, 50),
             told(f"{100 * np.mean(m.cannot_tell):.0f} %", medium or bool(np.mean(m.cannot_tell) > 0.5)),
-            f"{sum(m.wrong_verdict)} of {seen - sum(m.cannot_tell)}",
+            f"{sum(m.within_wrongly)} / {sum(m.beyond_wrongly)} of {seen - sum(m.cannot_tell)}",
         ]
     else:
         cells += ["-"] * 8
@@ -116,7 +116,7 @@ NAMES = (
     "tips within 2 sigma (95 %)",
     "sigma mm, median",
     "verdict cannot tell",
-    "wrong verdicts of those told",
+    "told within though beyond 2 mm / beyond though within, of those told",
     "registration at the tips mm, rms (greatest) (0.5)",
     "stated mm, median; within 2 sigma",
     "registrations that failed",

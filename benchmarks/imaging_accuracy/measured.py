@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.imaging_accuracy.rescans import Column, Rescan, rescan_of
-from imaging.deviation import Verdict, deviation
+from imaging.deviation import TOLERANCE_MM, Verdict, deviation
 from imaging.needle import ExpectedNeedle, thickness_sigma_mm
 from imaging.needle_search import find_needles
 from imaging.registration import register
@@ -41,7 +41,8 @@ class Measured:
     angle_deg: list[float] = field(default_factory=list)
     line_deg: list[float] = field(default_factory=list)
     cannot_tell: list[bool] = field(default_factory=list)
-    wrong_verdict: list[bool] = field(default_factory=list)
+    within_wrongly: list[bool] = field(default_factory=list)
+    beyond_wrongly: list[bool] = field(default_factory=list)
     tre_mm: list[float] = field(default_factory=list)
     expected_tre_mm: list[float] = field(default_factory=list)
     seed_mm: list[float] = field(default_factory=list)
@@ -100,9 +101,8 @@ def measured(rescan: Rescan, *, with_seeds: bool = True) -> Measured:
         out.sigma_mm.append(sigma)
         out.angle_deg.append(angle_between_deg(needle.direction, end))
         out.cannot_tell.append(told.verdict is Verdict.CANNOT_TELL)
-        out.wrong_verdict.append(
-            not out.cannot_tell[-1] and (told.verdict is Verdict.WITHIN) != (true <= 2.0)
-        )
+        out.within_wrongly.append(told.verdict is Verdict.WITHIN and true > TOLERANCE_MM)
+        out.beyond_wrongly.append(told.verdict is Verdict.BEYOND and true <= TOLERANCE_MM)
         depths = (shaft - shaft[0]) @ towards
         at_skin = float((needle.entry_mm - shaft[0]) @ towards)
         entry = np.array([np.interp(at_skin, depths[::-1], shaft[::-1, i]) for i in range(3)])

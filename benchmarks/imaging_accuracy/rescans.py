@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +148,7 @@ def rescan_of(column: Column, number: int, seed: int, folder: Path) -> Rescan | 
     reference = _reference(variant, folder)
     made = folder / f"{column.name} {named} {seed}".replace(" ", "-").replace(",", "").replace("/", "-")
     if not (made / "truth.npz").exists():
-        _make(column, variant, reference, seed, made)
+        _make(column, number, seed, folder, made)
     with np.load(made / "truth.npz", allow_pickle=False) as truth:
         if not len(truth["tips_mm"]):
             return None
@@ -160,8 +160,34 @@ def rescan_of(column: Column, number: int, seed: int, folder: Path) -> Rescan | 
     return Rescan(reference, made / "needles", made / "seeds", shafts_mm=shafts, **same)
 
 
-def _make(column: Column, variant: _Variant, reference: Path, seed: int, made: Path) -> None:
-    shutil.rmtree(made, ignore_errors=True)
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A patient with needles, ready to be scanned.
+
+    Attributes:
+        patient: the simulator's.
+        names: of his needles.
+        direction: ``(3,)`` planned for all of them.
+        tips_mm, entries_mm: ``(n, 3)`` planned, planning CT.
+        ask: for what the scanner is asked, but for the number of the scan.
+    """
+
+    patient: Patient
+    names: list[str]
+    direction: Floats
+    tips_mm: Floats
+    entries_mm: Floats
+    ask: ScanRequest
+
+    def take(self, number: int, folder: Path) -> None:
+        """Scan ``number`` of the session."""
+        scan(self.patient, folder, replace(self.ask, number=number))
+
+
+def placed(column: Column, number: int, seed: int, folder: Path) -> Placed | None:
+    """The patient of rescan ``number`` of a column with his needles; None when no needle finds a place."""
+    variant = VARIANTS[column.variants[number % len(column.variants)]]
+    reference = _reference(variant, folder)
     random = np.random.default_rng(seed)
     site = variant.site
     direction = unit(np.array([site.inwards, random.uniform(*site.front), random.uniform(*site.up)]))
@@ -187,30 +213,31 @@ def _make(column: Column, variant: _Variant, reference: Path, seed: int, made: P
         names.append(name)
         tips.append(places[0])
         entries.append(places[1])
-    made.mkdir(parents=True)
-    nothing = np.zeros((0, 3))
     if not names:
-        np.savez(made / "truth.npz", tips_mm=nothing)
-        return
+        return None
     ends = np.array([*tips, *entries])
     low, high = float(ends[:, 2].min() - MARGIN_MM), float(ends[:, 2].max() + MARGIN_MM)
     field = None
     if variant.reduced:
         middle = np.array(tips).mean(axis=0) - 20.0 * direction
         field = tuple(float(v) for m in middle[:2] for v in (m - HALF_FIELD_MM, m + HALF_FIELD_MM))
+    ask = ScanRequest(
+        1, column.slice_mm, low, high, seed=seed, mode=column.mode, field_mm=field,
+        dental=FILLINGS if variant.dental else (), breathing_mm=variant.breathing_mm,
+        noise_times=variant.noise_times,
+    )  # fmt: skip
+    return Placed(patient, names, direction, np.array(tips), np.array(entries), ask)
 
-    def take(number: int, folder: Path) -> None:
-        scan(
-            patient,
-            folder,
-            ScanRequest(
-                number, column.slice_mm, low, high, seed=seed, mode=column.mode, field_mm=field,
-                dental=FILLINGS if variant.dental else (), breathing_mm=variant.breathing_mm,
-                noise_times=variant.noise_times,
-            ),
-        )  # fmt: skip
 
-    take(1, made / "needles")
+def _make(column: Column, number: int, seed: int, folder: Path, made: Path) -> None:
+    shutil.rmtree(made, ignore_errors=True)
+    one = placed(column, number, seed, folder)
+    made.mkdir(parents=True)
+    if one is None:
+        np.savez(made / "truth.npz", tips_mm=np.zeros((0, 3)))
+        return
+    patient, names = one.patient, one.names
+    one.take(1, made / "needles")
     moved = np.array([patient.scanner_from_patient(n) for n in (1, 2)])
     now, later = (RigidTransform.from_matrix(m) for m in moved)
     shafts = [now.apply(patient.true_shaft_patient_mm(name)) for name in names]
@@ -220,12 +247,12 @@ def _make(column: Column, variant: _Variant, reference: Path, seed: int, made: P
             patient.drop_seed(name)
     for name in names[:-1] if column.slice_mm <= 1.25 else names:  # one needle still stands beside the chains
         patient.retract(name, 150.0)
-    take(2, made / "seeds")
+    one.take(2, made / "seeds")
     np.savez(
         made / "growing.npz",
-        direction=direction,
-        tips_mm=np.array(tips),
-        entries_mm=np.array(entries),
+        direction=one.direction,
+        tips_mm=one.tips_mm,
+        entries_mm=one.entries_mm,
         shafts_mm=np.concatenate(shafts),
         shaft_lengths=np.array([len(s) for s in shafts]),
         moved=moved,
