@@ -1,10 +1,10 @@
 """Where a shaft ends: the image of a half-infinite thin rod, fitted to the voxels around its end.
 
 The rod has a Gaussian cross-section and a soft edge at its end, and is averaged over the slice: a slanting needle often
-ends just within a slice and brightens it little, which is no reason to seek its end before (it cost 1.0 - 1.6 mm). Because
-the fit knows that the scanner clips at 12 bits, a clipped plateau does not push the half-maximum beyond the tip;
-because it allows a dark flame ahead of the tip, the flame does not pull it back. Brightness may change along
-the last millimetres (starvation), as a smooth curve through four knots.
+ends just within a slice and brightens it little, and its end is sought there all the same (1.0 to 1.6 mm deeper than
+without). Because the fit knows that the scanner clips at 12 bits, a clipped plateau does not push the half-maximum
+beyond the tip; because it allows a dark flame ahead of the tip, the flame does not pull it back. Brightness may change
+along the last millimetres (starvation), as a smooth curve through four knots.
 """
 
 from __future__ import annotations
