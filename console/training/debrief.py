@@ -40,6 +40,7 @@ from controller.truth import Truth
 from imaging.deviation import TOLERANCE_MM
 
 HTML, JSON, XML, SEQUENCE = "debrief.html", "debrief.json", "needles.xml", "needles.seq.mha"
+REPLAY_SPEED = 20
 JUDGED_WORDS = {
     "right": ("✓ right", "good"),
     "missed": ("✗ accepted beyond tolerance", "bad"),
@@ -120,6 +121,8 @@ def print_debrief(screen: Console, told: Debriefed, page: Path | None) -> None:
     screen.print()
     if page is not None:
         screen.print(Text(f"Debrief: {page}"), soft_wrap=True)
+        again = f"seedguide console --procedure {page.parent} --speed {REPLAY_SPEED}"
+        screen.print(Text(f"Look at it once more, at any speed: {again}"), soft_wrap=True)
     screen.print(
         Text("Research and training software, not a medical device, not for clinical use.", style="dim")
     )
