@@ -69,6 +69,7 @@ class PlayedRun:
             "proposal": None,
             "settled": None,
             "devices": {},
+            "is_replay": True,
             "stop": {"pressed": False, "acknowledged": False},
         }
 

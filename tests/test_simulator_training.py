@@ -155,6 +155,7 @@ def test_a_run_that_is_over_is_played_again_at_any_speed(played: Played) -> None
         states.append(again.state()["snapshot"]["state"])
     assert shown == len(records)
     assert states[-1] == "COMPLETED"
+    assert again.state()["is_replay"]
     assert "HELD" in states or "CORRECTING_NEEDLES" in states
     assert now_s[0] == pytest.approx(records[-1].t_ns / 1e11, abs=1.01)
 

@@ -141,8 +141,10 @@ async function heard(message) {
 function changed(link, ageMs) {
   const sign = byId('link');
   const isOver = link === 'lost' && ENDED.includes(board.state?.snapshot.state);
-  sign.className = isOver ? 'is-over' : `is-${link}`;
-  const text = say(isOver ? 'over' : link, { age: Math.floor(ageMs / 1000) });
+  const isReplay = link === 'live' && Boolean(board.state?.is_replay);
+  sign.className = isOver || isReplay ? 'is-over' : `is-${link}`;
+  const minutes = Math.floor((board.state?.snapshot.virtual_time_s ?? 0) / 60);
+  const text = say(isOver ? 'over' : isReplay ? 'replay' : link, { age: Math.floor(ageMs / 1000), minutes });
   if (sign.textContent !== text) sign.textContent = text;
   document.body.classList.toggle('is-stale', link === 'lost' && !isOver);
 }
