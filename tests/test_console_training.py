@@ -477,3 +477,4 @@ def test_a_percentile_is_the_share_that_was_worse_with_ties_half() -> None:
     assert told["CTs"].pct == pytest.approx(100.0 * (1 + 1) / 4)
     assert told["CTV D90, Gy"].pct == pytest.approx(50.0)
     assert set(told) == {"CTs", "CTV D90, Gy"}
+    assert percentiles({"cts": 6}, others[:2]) == []  # too few to tell

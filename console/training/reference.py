@@ -14,6 +14,8 @@ from typing import Any
 
 TABLE = Path(__file__).with_name("reference_runs.json")
 PLAN_DIGITS = 12
+LEAST_RUNS = 3
+"""Beside fewer a share says nothing (assumed)."""
 COMPARED: dict[str, tuple[str, int]] = {
     "missed": ("needles accepted beyond tolerance", -1),
     "unneeded_corrections": ("corrections not needed", -1),
@@ -48,7 +50,9 @@ def reference_runs(scenario: str, plan: str, table: Path = TABLE) -> list[dict[s
 
 
 def percentiles(figures: Mapping[str, Any], references: Sequence[Mapping[str, Any]]) -> list[Percentile]:
-    """Every compared figure that the run and at least one reference has."""
+    """Every compared figure that the run and at least one reference has; none where there are too few references."""
+    if len(references) < LEAST_RUNS:
+        return []
     out = []
     for name, (words, better) in COMPARED.items():
         others = tuple(float(run[name]) for run in references if run.get(name) is not None)
