@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from conftest import PlannedCase
 from made_dicom import make_case
 
+from console.cli import main
 from console.played_run import PlayedRun
-from console.training.debrief import Debriefed, write_debrief
 from console.training.script import HeldRule, NeedleRules, Script, ScriptedTrainee
+from console.training.training_record import TrainingRecord
 from console.training.transform_recording import read_sequence, read_xml
 from controller import ruling
 from controller.commands import AskOperator
@@ -160,13 +163,30 @@ def test_a_run_that_is_over_is_played_again_at_any_speed(played: Played) -> None
     assert now_s[0] == pytest.approx(records[-1].t_ns / 1e11, abs=1.01)
 
 
-def test_the_debrief_is_written_with_recordings_that_can_be_read(played: Played, tmp_path: Path) -> None:
-    from console.train_command import debriefed
-    from console.training.training_record import TrainingRecord
+def test_the_command_leaves_a_debrief_with_recordings_and_records_that_can_be_read(
+    played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from simulator.rehearsal import training
 
-    record = TrainingRecord(tmp_path / "training.sqlite")
-    told: Debriefed = debriefed(played.ready, played.out, (played.trained, ()), record, "made")
-    page = write_debrief(told, tmp_path)
+    out = tmp_path / "out"
+
+    def again(_ready: Prepared, folder: Path, *_: Any) -> Trained:
+        shutil.copytree(played.out, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("scans"))
+        return played.trained
+
+    monkeypatch.setattr(training, "scenario_of", lambda *_, **__: played.ready.scenario)
+    monkeypatch.setattr(training, "prepare", lambda *_: played.ready)
+    monkeypatch.setattr(training, "train", again)
+    script = tmp_path / "made.toml"
+    script.write_text('version = 1\nname = "made"\n', encoding="utf-8")
+    asked = ["train", str(tmp_path / "any.toml"), "--out", str(out), "--script", str(script), "--quiet"]
+    assert main(asked) == 0
+    assert "✓ passed" in capsys.readouterr().out
+    record, page, tmp_path = TrainingRecord(tmp_path / "training.sqlite"), out / "debrief.html", out
+    treated = pydicom.dcmread(out / "rtrecord.dcm")
+    setups = treated.TreatmentSessionApplicationSetupSequence
+    assert {setup.TreatmentTerminationStatus for setup in setups} == {"NORMAL"}
+    assert (out / "rtdose_delivered.dcm").is_file()
     assert "What each needle cost" in page.read_text(encoding="utf-8")
     saved = json.loads((tmp_path / "debrief.json").read_text(encoding="utf-8"))
     assert saved["ends"] == "COMPLETED"
