@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imaging.assignment import assign
-from imaging.seed import match_seeds
+from imaging.seed_match import match_seeds
 
 ALONG = np.array([0.0, 0.0, 1.0])
 

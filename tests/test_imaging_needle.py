@@ -253,3 +253,20 @@ def test_two_names_never_go_to_one_shaft(
     assert found.unplanned == ()
     assert len(found.found) == 6
     assert max(errors_mm(found, needles)) < 0.8
+
+
+def test_a_slanting_needle_that_just_enters_a_slice_is_not_found_short() -> None:
+    """Needles that differ by a quarter of the way through a slice: what the last slice shows of the end is little."""
+    slanting = unit((1.0, 0.1, 0.3))
+    quarter_mm = 0.25 * 2.5 / slanting[2]
+    needles, expected = [], []
+    for k in range(6):
+        entry = np.array((-52.0, 10.0 * (k % 3) - 30.0, 10.0 * (k // 3) - 15.0))
+        true = TrueNeedle(f"N{k + 1:02d}", entry, slanting, 45.0 + k * quarter_mm, np.zeros(3))
+        needles.append(true)
+        expected.append(ExpectedNeedle(true.name, entry + 48.0 * slanting, slanting, entry))
+    found = find_needles(scan_of(needles, 2.5), expected)
+    along = [float((found.needle(n.name).tip_mm - n.tip_mm) @ slanting) for n in needles]  # type: ignore[union-attr]
+    assert len(along) == 6
+    assert np.ptp(along) < 0.5, "however far the tip is in its slice, the error is the same"
+    assert max(map(abs, along)) < 0.4

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from synthetic_ct import add_noise, add_seeds, anatomy_hu, grid_around, volume
 
-from imaging.seed import FoundSeed, _halves_joined, _Rods, find_seeds, match_seeds
+from imaging.seed import FoundSeed, find_seeds
+from imaging.seed_match import halves_joined, match_seeds
+from imaging.seed_rod import Rods
 from planning.frame import Floats, angle_between_deg, unit
 from planning.volume import CtVolume
 
@@ -91,7 +93,7 @@ def test_thicker_slices_still_show_most() -> None:
 def test_the_second_half_of_a_broad_spot_is_no_seed_but_a_neighbour_in_line_is() -> None:
     axis = np.array([1.0, 0.0, 0.0])
     places = np.array([(0.0, 0, 0), (0.3, 2.6, 0), (4.6, 0, 0), (30.0, 0, 0), (30.0, 2.5, 0), (32.2, 0, 0)])
-    rods = _Rods(places, np.tile(axis, (6, 1)), np.array([3000.0, 1500.0, 3000.0, 3000.0, 3000.0, 2000.0]))
-    joined, partner = _halves_joined(rods, [7, None, None, 2, 3, None])
+    rods = Rods(places, np.tile(axis, (6, 1)), np.array([3000.0, 1500.0, 3000.0, 3000.0, 3000.0, 2000.0]))
+    joined, partner = halves_joined(rods, [7, None, None, 2, 3, None])
     assert partner == [7, None, 2, 3]
     assert np.allclose(joined.places, [(0.1, 2.6 / 3, 0), (4.6, 0, 0), (30.0, 0, 0), (30.0, 2.5, 0)])

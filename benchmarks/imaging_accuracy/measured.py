@@ -14,7 +14,8 @@ from imaging.deviation import TOLERANCE_MM, Verdict, deviation
 from imaging.needle import ExpectedNeedle, thickness_sigma_mm
 from imaging.needle_search import find_needles
 from imaging.registration import register
-from imaging.seed import find_seeds, match_seeds
+from imaging.seed import find_seeds
+from imaging.seed_match import match_seeds
 from planning.dicom import read_ct
 from planning.frame import RigidTransform, angle_between_deg
 from planning.volume import CtVolume
