@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,7 +133,10 @@ def summarise(asked: dict[str, Any], runs: Columns, needles: Columns | None) -> 
 
 def ending(reason: str) -> str:
     """Why a run was held without needle names and figures, so that the like are counted together."""
-    return reason.split(":")[0].strip() or "no reason"
+    return _FIGURES.sub("", reason.split(":")[0].split(";")[0]).strip() or "no reason"
+
+
+_FIGURES = re.compile(r"\s*\([^()]*\d[^()]*\)")
 
 
 def _numbers(values: Sequence[Any], kept: Sequence[bool] | None = None) -> Floats:

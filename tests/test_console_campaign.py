@@ -208,6 +208,8 @@ def test_holds_of_a_kind_are_counted_together() -> None:
     assert ending("still off target after 5 attempts: N12 2.5 mm") == ending(
         "still off target after 5 attempts: N01 3.1 mm, N02 2.2 mm"
     )
+    words = "the reference needles don't agree on where the rig stands"
+    assert ending(f"{words} (residual 5.3 mm); check how the template sits") == words
 
 
 def test_needles_are_told_one_by_one() -> None:
