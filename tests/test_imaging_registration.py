@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -16,9 +19,11 @@ from synthetic_ct import (
 )
 
 from imaging.registration import _mean_variance, register
+from planning.dicom import read_ct
 from planning.frame import RigidTransform, unit
 from planning.volume import CtVolume
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hn-recurrence"
 CENTRE = np.array([-10.0, 0.0, 0.0])
 HALF = np.array([50.0, 45.0, 35.0])
 LOW, HIGH = CENTRE - HALF, CENTRE + HALF
@@ -132,6 +137,23 @@ def test_another_patient_is_a_failure_that_is_told(reference: CtVolume) -> None:
     found = register(volume(stranger, grid), reference, box_low_mm=LOW, box_high_mm=HIGH)
     assert not found.succeeded
     assert found.reason
+
+
+@pytest.mark.parametrize("flipped", [(2,), (0, 2)], ids=["mirrored", "FFS"])
+def test_a_head_that_lies_otherwise_than_its_header_says_is_a_failure(flipped: tuple[int, ...]) -> None:
+    """A head is nearly its own mirror image: left for right is the likeliest wrong transform that looks right."""
+    ct = read_ct(EXAMPLE / "ct")
+    target = np.array([-15.0, -10.0, -65.0])
+    half = np.array([40.0, 35.0, 35.0])
+    origin = np.array(ct.grid.origin_mm)
+    for axis in flipped:  # about the target, so that it lies there as well as it can
+        along = 2 - axis
+        origin[along] = 2.0 * target[along] - ct.grid.centres_mm(along)[-1]
+    grid = replace(ct.grid, origin_mm=tuple(float(v) for v in origin))
+    turned = replace(ct, hu=np.ascontiguousarray(np.flip(ct.hu, flipped)), grid=grid)
+    found = register(turned, ct, box_low_mm=target - half, box_high_mm=target + half)
+    assert not found.succeeded
+    assert "does not look like the planning CT" in found.reason or "unlikely movement" in found.reason
 
 
 def test_a_scan_elsewhere_is_a_failure_that_is_told(reference: CtVolume) -> None:
