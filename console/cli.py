@@ -30,6 +30,7 @@ from console.evaluate_command import evaluate
 from console.export_command import export
 from console.igtl_command import igtl, igtl_arguments, igtl_options
 from console.journal_command import journal, verify_journal
+from console.motion_command import motion
 from console.plan_command import plan
 from console.resume_command import resume
 from console.run_command import run
@@ -225,6 +226,7 @@ def _trainings() -> ModuleType:
 
 seedguide.add_command(campaign_command(_campaigns))
 seedguide.add_command(train_command(_trainings))
+seedguide.add_command(motion)
 seedguide.add_command(scans)
 seedguide.add_command(detect)
 seedguide.add_command(plan)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from console.cli import main
 from console.training.needle_motion import BodyTissue, motion_of, together
 from console.training.transform_recording import (
     Message,
@@ -23,6 +24,23 @@ from console.training.transform_recording import (
 )
 from planning.refusal import AskedWrongly
 from planning.volume import Grid
+
+
+def test_what_is_no_recording_is_told_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "log.xml"
+    write_xml(Recording(()), log)
+    for recording, case, told in (
+        (tmp_path / "log.csv", tmp_path, "is neither a Transform Recorder log (.xml) nor a sequence (.mha)"),
+        (tmp_path / "nowhere.xml", tmp_path, "can't be read"),
+        (log, tmp_path / "nowhere", "no such folder"),
+        (log, tmp_path, "holds no transform"),
+    ):
+        assert main(["motion", str(recording), str(case)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert told in said
+        assert said.count(". ") <= 1
 
 
 class HalfSpace:

@@ -16,6 +16,7 @@ from made_dicom import make_case
 
 from console.cli import main
 from console.played_run import PlayedRun
+from console.training.debrief import MOTION_NAMES
 from console.training.script import HeldRule, NeedleRules, Script, ScriptedTrainee
 from console.training.training_record import TrainingRecord
 from console.training.transform_recording import read_sequence, read_xml
@@ -183,6 +184,13 @@ def test_the_command_leaves_a_debrief_with_recordings_and_records_that_can_be_re
     assert main(asked) == 0
     assert "✓ passed" in capsys.readouterr().out
     record, page, tmp_path = TrainingRecord(tmp_path / "training.sqlite"), out / "debrief.html", out
+    measures = json.loads((out / "debrief.json").read_text(encoding="utf-8"))["motion"]
+    for name in ("needles.xml", "needles.seq.mha"):
+        assert main(["motion", str(out / name), played.ready.scenario.case]) == 0
+        rows = {row.split()[0]: row.split()[1:] for row in capsys.readouterr().out.splitlines()[1:]}
+        for needle, measured in measures.items():
+            told = [float(value) for value in rows[f"{needle}ToRAS"]]
+            assert told == pytest.approx([measured[key] for key in MOTION_NAMES], rel=1e-3, abs=0.2), name
     treated = pydicom.dcmread(out / "rtrecord.dcm")
     setups = treated.TreatmentSessionApplicationSetupSequence
     assert {setup.TreatmentTerminationStatus for setup in setups} == {"NORMAL"}
