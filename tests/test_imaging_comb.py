@@ -11,7 +11,7 @@ from imaging.line_fit import fit_lines
 from imaging.line_search import dots, search_lines
 from imaging.line_voxel import Voxels, voxels_near
 from imaging.rod_image import Blur, rendered_hu, shares
-from imaging.slab import Slab
+from imaging.slab import Slab, resample
 from planning.frame import Floats
 from planning.volume import CtVolume, Grid
 
@@ -98,3 +98,18 @@ def test_a_line_of_dim_places_is_preferred_to_one_bright_spot() -> None:
     assert found[0] == pytest.approx((6.25, -3.0, 0.05, 0.0), abs=0.8)
     assert found[0, 2] == pytest.approx(0.05, abs=0.02)
     assert means[0] == means.max()
+
+
+def test_a_slab_is_the_scan_between_its_voxels_and_air_outside() -> None:
+    """A field that rises evenly is resampled exactly, whatever the direction."""
+    grid = Grid((16, 40, 50), (-20.0, -20.0, -18.0), (0.9, 1.0, 2.5))
+    rise, direction = np.array((7.0, -5.0, 3.0)), np.array((0.6, 0.0, 0.8))
+    hu = 500.0 + np.rint(grid.point_of(np.indices(grid.shape).reshape(3, -1).T) @ rise).reshape(grid.shape)
+    slab = resample(volume(hu, grid), direction, np.array(((-8.0, -8.0, -8.0), (8.0, 8.0, 40.0))))
+    w, v, u = np.meshgrid(slab.ws, slab.vs, slab.us, indexing="ij")
+    points = np.stack([u, v, w], axis=-1) @ slab.frame
+    index = grid.index_of(points)
+    inside = np.all((index >= 0) & (index <= np.array(grid.shape) - 1), axis=-1)
+    assert 0.2 < inside.mean() < 0.9
+    assert slab.hu[inside] == pytest.approx(np.maximum(500.0 + points[inside] @ rise, -150.0), abs=0.6)
+    assert np.all(slab.hu[~inside] == -150.0)
