@@ -1,8 +1,8 @@
 """How long imaging takes on a CT of 512 x 512 x 100 voxels with 20 needles: ``python -m benchmarks.imaging_speed``.
 
-A phantom (``imaging_accuracy.anatomy``) is scanned, fast, with needles 8 and 5 mm apart, and 5 mm apart in 2.5 mm slices
-(the same 110 mm are 44 of them; there several ways to the needles are followed). It is registered to its planning CT
-and the needles are found ``--times`` times. Medians without the first turn, in which a process loads its
+A phantom (``imaging_accuracy.anatomy``) is scanned, fast, with needles 8 and 5 mm apart, and 5 mm apart in 2.5 mm
+slices (the same 110 mm are 44 of them; there several ways to the needles are followed). It is registered to its
+planning CT and the needles are found ``--times`` times. Medians without the first turn, in which a process loads its
 compiled code (or compiles it, once after each change). CPU seconds are those of the process, wall seconds what passes:
 on a busy machine more. The yardstick is one pass over the same voxels by a library: SciPy's Gaussian filter, 1 voxel
 wide, timed in the same turns; so many of them an analysis takes on any machine. Asked: registration within 3 s, needles
