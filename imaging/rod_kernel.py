@@ -174,7 +174,7 @@ def line_equations(
     longest = 1
     for p in range(len(first) - 1):
         longest = max(longest, first[p + 1] - first[p])
-    scratch, rows = np.empty((10, longest)), np.empty((4 * count, longest))
+    scratch, rows = np.empty((12, longest)), np.empty((4 * count, longest))
     names, height_weight = np.empty(4 * count, dtype=np.int64), 1.0 / (150.0 + 0.6 * usual_hu) ** 2
     ground_weight, misfit = 1.0 / GROUND_SIGMA_HU**2, 0.0
     for k in range(bins):
@@ -227,18 +227,21 @@ def _patch(
     x, bent, model = scratch[0, :size], scratch[1, :size], scratch[2, :size]
     u, v, far, closest = scratch[3, :size], scratch[4, :size], scratch[5, :size], scratch[6, :size]
     weight, pull, one = scratch[7, :size], scratch[8, :size], scratch[9, :size]
-    low_u = low_v = low_w = 1e18
-    high_u = high_v = high_w = -1e18
+    at_u, at_v = scratch[10, :size], scratch[11, :size]
     for m in range(size):
-        low_u, high_u = min(low_u, at[m, 0]), max(high_u, at[m, 0])
-        low_v, high_v = min(low_v, at[m, 1]), max(high_v, at[m, 1])
-        low_w, high_w = min(low_w, at[m, 2]), max(high_w, at[m, 2])
+        at_u[m], at_v[m], x[m] = at[m, 0], at[m, 1], at[m, 2] - skin_w_mm
+    low_u = low_v = low_x = 1e18
+    high_u = high_v = high_x = -1e18
     for m in range(size):
-        x[m] = at[m, 2] - skin_w_mm
-        bent[m] = 0.5 * max(x[m], 0.0) ** 2
-        far[m], closest[m], model[m] = 1e18, 0.0, others_hu[m]
+        low_u, high_u = min(low_u, at_u[m]), max(high_u, at_u[m])
+        low_v, high_v = min(low_v, at_v[m]), max(high_v, at_v[m])
+        low_x, high_x = min(low_x, x[m]), max(high_x, x[m])
+    for m in range(size):
+        inwards = max(x[m], 0.0)
+        bent[m] = 0.5 * inwards * inwards
+    far[:], closest[:], model[:] = 1e18, 0.0, others_hu
     # lines that may brighten the patch's box, and those that may be the closest to some of it
-    middle, half = 0.5 * (low_w + high_w) - skin_w_mm, 0.5 * (high_w - low_w)
+    middle, half = 0.5 * (low_x + high_x), 0.5 * (high_x - low_x)
     inwards = max(middle, 0.0)
     least_far = 1e18
     gaps, nearest = np.empty((count, 2)), np.empty(count)
@@ -259,12 +262,16 @@ def _patch(
         bright = gaps[n, 0] <= tables[n, 9] and gaps[n, 1] <= tables[n, 10]
         if not bright and nearest[n] > least_far:
             continue
+        place, slope, bend = curves[n, 0, 0], curves[n, 1, 0], curves[n, 2, 0]
         for m in range(size):
-            u[m] = at[m, 0] - (curves[n, 0, 0] + x[m] * curves[n, 1, 0] + bent[m] * curves[n, 2, 0])
-            v[m] = at[m, 1] - (curves[n, 0, 1] + x[m] * curves[n, 1, 1] + bent[m] * curves[n, 2, 1])
+            u[m] = at_u[m] - (place + x[m] * slope + bent[m] * bend)
+        place, slope, bend = curves[n, 0, 1], curves[n, 1, 1], curves[n, 2, 1]
+        for m in range(size):
+            v[m] = at_v[m] - (place + x[m] * slope + bent[m] * bend)
+        name = float(n)
         for m in range(size):
             far2 = u[m] * u[m] + v[m] * v[m]
-            closest[m] = float(n) if far2 < far[m] else closest[m]
+            closest[m] = name if far2 < far[m] else closest[m]
             far[m] = min(far2, far[m])
         if not bright:
             continue
@@ -278,32 +285,35 @@ def _patch(
             moved += 2
         else:
             brightness(u, v, tables[n], share)
+        height = heights[n]
         for m in range(size):
-            model[m] += heights[n] * share[m]
+            model[m] += height * share[m]
     told = own
     for n in range(count):
         if nearest[n] > least_far:
             continue
-        cell, held = rows[told, :size], 0.0
+        cell, held, name, ground = rows[told, :size], 0.0, float(n), grounds[n]
         for m in range(size):
-            cell[m] = 1.0 if closest[m] == float(n) else 0.0
+            cell[m] = 1.0 if closest[m] == name else 0.0
             held += cell[m]
         if held > 0.0:
             for m in range(size):
-                model[m] += grounds[n] * cell[m]
+                model[m] += ground * cell[m]
             names[told] = 2 * n + 1
             told += 1
+    least_sigma, share_sigma = noise[0], noise[1]
     for m in range(size):
-        shown = min(model[m], clip_hu)
-        residual = hu[m] - shown
-        sigma = noise[0] + noise[1] * max(0.0, min(model[m], MOST_NOISY_HU))
-        ratio = residual / (FAR_SIGMAS * sigma)
-        used = (
-            0.0 if model[m] >= clip_hu and residual > -1.0 else 1.0
-        )  # clipped, as it should be: tells nothing more
-        one[m] = 1.0 + used * ratio * ratio
-        weight[m] = used / (sigma * sigma * one[m])
-        pull[m] = weight[m] * residual
+        residual = hu[m] - min(model[m], clip_hu)
+        clipped = 1.0 if model[m] >= clip_hu else 0.0
+        clipped *= 1.0 if residual > -1.0 else 0.0  # as it should be: tells nothing more
+        pull[m] = residual * (1.0 - clipped)
+        weight[m] = least_sigma + share_sigma * max(0.0, min(model[m], MOST_NOISY_HU)) + 1e9 * clipped
+    for m in range(size):
+        sigma = weight[m]
+        ratio = pull[m] / (FAR_SIGMAS * sigma)
+        one[m] = 1.0 + ratio * ratio
+        weight[m] = 1.0 / (sigma * sigma * one[m])
+        pull[m] *= weight[m]
     misfit = 0.0
     for begin in range(0, size, _LOG_AT_ONCE):
         product = 1.0
