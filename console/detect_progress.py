@@ -31,5 +31,7 @@ class DetectProgress:
     def tell(self, what: str, part: float) -> None:
         """A step begins, with ``part`` (0 to 1) of the work done."""
         self._bars.update(self._bar, description=what, completed=part)
-        if not self._screen.is_terminal:
+        if (
+            part > 0.0 and not self._screen.is_terminal
+        ):  # what can't be read is one sentence, and nothing before it
             self._screen.print(f"{what} ...", markup=False, soft_wrap=True)

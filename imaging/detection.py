@@ -96,7 +96,9 @@ def detect(
     names = {needle.planned for needle in needles}
     seeds: list[DetectedSeed] = []
     numbers: list[int] = []
-    if "seeds" in what and plan is None and (needles or rest):
+    looked_for = [word for word in WHAT if word in what]
+    if "seeds" in what and "needles" in what and plan is None and (needles or rest):
+        looked_for.remove("seeds")
         notes.append(
             "seeds not looked for: without a plan, pieces of needles look like seeds (--what seeds does)"
         )
@@ -109,7 +111,7 @@ def detect(
         scan,
         None if plan is None else plan.content_hash,
         registration,
-        tuple(word for word in WHAT if word in what),
+        tuple(looked_for),
         tuple(needles),
         tuple(name for name in places if name not in names),
         tuple(seeds),

@@ -277,10 +277,19 @@ def test_the_command_writes_the_documented_file_and_a_picture_per_needle(
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     said = capsys.readouterr()
     assert "6 needles" in said.out
+    assert "seeds (mm)" not in said.out, (
+        "seeds were not looked for: a table of none would say that there are none"
+    )
     assert "guessed needles ..." in said.err
     assert main(["detect", str(scan_folder), "--out", str(out)]) == 2
     assert main(["detect", str(scan_folder), "--out", str(out), "--overwrite", "--no-pictures"]) == 0
     assert not list(out.glob("needle-*.png")), "pictures of an older result do not stay"
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["detect", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 2
+    assert "no such folder" in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
