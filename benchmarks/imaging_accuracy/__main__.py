@@ -29,14 +29,14 @@ from benchmarks.imaging_accuracy.rescans import Column
 
 OTHERS = ("left", "steep", "low dose", "dental", "reduced field", "breathing", "phantom 1", "phantom 2")
 COLUMNS = (
-    Column("1.25 mm, pitch 7-10", 1.25, (7.0, 10.0), 10),
-    Column("2.5 mm, pitch 7-10", 2.5, (7.0, 10.0), 8),
-    Column("1.25 mm, pitch 5", 1.25, (5.0,), 8),
-    Column("2.5 mm, pitch 5", 2.5, (5.0,), 10),
-    Column("1.25 mm, other CTs", 1.25, (7.0, 10.0), 8, variants=OTHERS),
-    Column("2.5 mm, other CTs", 2.5, (7.0, 10.0), 8, variants=OTHERS),
-    Column("0.6 mm, pitch 7-10", 0.6, (7.0, 10.0), 2),
-    Column("5 mm, pitch 7-10", 5.0, (7.0, 10.0), 4),
+    Column("1.25 mm, pitch 7-10", 1.25, (7.0, 10.0), 43),
+    Column("2.5 mm, pitch 7-10", 2.5, (7.0, 10.0), 43),
+    Column("1.25 mm, pitch 5", 1.25, (5.0,), 29),
+    Column("2.5 mm, pitch 5", 2.5, (5.0,), 29),
+    Column("1.25 mm, other CTs", 1.25, (7.0, 10.0), 40, variants=OTHERS),
+    Column("2.5 mm, other CTs", 2.5, (7.0, 10.0), 40, variants=OTHERS),
+    Column("0.6 mm, pitch 7-10", 0.6, (7.0, 10.0), 6),
+    Column("5 mm, pitch 7-10", 5.0, (7.0, 10.0), 10),
     Column("faithful 1.25 mm, pitch 7-10", 1.25, (7.0, 10.0), 4, "faithful", ("right", "dental", "left", "phantom 2")),
     Column("faithful 1.25 mm, pitch 5", 1.25, (5.0,), 4, "faithful"),
     Column("faithful 2.5 mm, pitch 7-10", 2.5, (7.0, 10.0), 4, "faithful", ("right", "dental", "left", "phantom 2")),
