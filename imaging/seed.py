@@ -8,7 +8,7 @@ planned seeds helps nowhere to force one: what isn't seen is not found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,9 @@ from imaging.seed_match import halves_joined, in_a_shaft, match_seeds, was_there
 from imaging.seed_rod import Rods, fitted_rods
 from imaging.seed_spot import PEAK_SHARE, bright_box, bright_spots, expected_seed_hu, rod_directions
 from planning.frame import Floats, RigidTransform, unit
-from planning.volume import CtVolume
+from planning.volume import CtVolume, Grid
+
+USUAL_SLICE_MM = 1.25  # what the rods' image is set for
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ def find_seeds(
             seed, unless one is planned there.
         before_from_scan: takes points of the scan to it.
     """
+    ct = averaged_slices(ct)
     planned = None if centres_mm is None else np.asarray(centres_mm, dtype=float).reshape(-1, 3)
     hints = None if directions is None else unit(np.asarray(directions, dtype=float).reshape(-1, 3))
     box = (slice(None), slice(None), slice(None))
@@ -103,3 +106,17 @@ def find_seeds(
         FoundSeed(rods.places[k], rods.directions[k], float(rods.heights[k]), partner[k])
         for k in range(len(rods.places))
     )
+
+
+def averaged_slices(ct: CtVolume) -> CtVolume:
+    """Neighbouring slices thinner than usual averaged: in them a seed's clipped plateau looks like several seeds."""
+    x, y, z = ct.grid.spacing_mm
+    together = round(USUAL_SLICE_MM / max(z, ct.slice_thickness_mm))
+    slices = ct.grid.shape[0] // max(together, 1)
+    if together < 2 or not slices:
+        return ct
+    hu = ct.hu[: slices * together].reshape(slices, together, *ct.grid.shape[1:]).mean(axis=1)
+    left, front, low = ct.grid.origin_mm
+    origin = (left, front, low + 0.5 * (together - 1) * z)
+    grid = Grid((slices, *ct.grid.shape[1:]), origin, (x, y, together * z))
+    return replace(ct, hu=np.rint(hu).astype(np.int16), grid=grid, slice_thickness_mm=together * z)
