@@ -140,7 +140,8 @@ def main() -> None:
                     f"\r{column.name}: {number + 1} of {options.count}", end="", file=sys.stderr, flush=True
                 )
             cells = [" / ".join(f"{v:.2f}" for v in np.percentile(c, (50, 95))) for c in np.array(rows).T]
-            print(f"\n| {column.name} | {len(rows)} | {' | '.join(cells)} |", flush=True)
+            print(file=sys.stderr)
+            print(f"| {column.name} | {len(rows)} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
