@@ -50,13 +50,20 @@ class Rods:
         usual = float(np.median(heights)) if len(heights) else 0.0
         keep = heights > least_hu
         for n in np.argsort(-heights):
-            near = np.linalg.norm(places - places[n], axis=1) if keep[n] else np.full(len(places), np.inf)
+            if not keep[n]:
+                continue
+            near = np.linalg.norm(places - places[n], axis=1)
             near[n] = np.inf
-            for m in np.flatnonzero(keep & (near < BESIDE_MM) & (heights <= heights[n])):
+            for m in np.argsort(
+                near
+            ):  # nearest first; what is taken in counts: two seeds' worth stays two rods
+                if near[m] >= BESIDE_MM:
+                    break
                 together = heights[n] + heights[m]
-                if near[m] < NEAREST_MM or together < 1.4 * usual:
-                    places[n] = (heights[n] * places[n] + heights[m] * places[m]) / together
-                    keep[m] = False
+                if not keep[m] or (near[m] >= NEAREST_MM and together >= 1.4 * usual):
+                    continue
+                places[n] = (heights[n] * places[n] + heights[m] * places[m]) / together
+                heights[n], keep[m] = together, False
         return Rods(places[keep], self.directions[keep], heights[keep])
 
     def seed_like(self, ct: CtVolume, typical_hu: float) -> Rods:

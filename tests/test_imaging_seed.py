@@ -109,3 +109,17 @@ def test_the_second_half_of_a_broad_spot_is_no_seed_but_a_neighbour_in_line_is()
     joined, partner = halves_joined(rods, [7, None, None, 2, 3, None])
     assert partner == [7, None, 2, 3]
     assert np.allclose(joined.places, [(0.1, 2.6 / 3, 0), (4.6, 0, 0), (30.0, 0, 0), (30.0, 2.5, 0)])
+
+
+def test_two_seeds_that_touch_stay_two_however_many_rods_explain_them() -> None:
+    # four rods on two seeds 4 mm apart once became one in the middle: what it had taken in was not counted
+    places = np.array(
+        [[0.0, 0, -2.0], [0, 0, -0.5], [0, 0, 2.5], [0, 0, 1.3], [20, 0, 0], [30, 0, 0], [40, 0, 0]]
+    )
+    heights = np.array([2600.0, 2360, 1440, 1960, 4000, 4000, 4000])
+    directions = np.tile([0.0, 0, 1], (len(places), 1))
+    left = Rods(places, directions, heights).pruned(300.0)
+    near = left.places[:, 0] < 10
+    assert sorted(left.heights[near]) == [3400.0, 4960.0]
+    assert np.ptp(left.places[near, 2]) > 2.5
+    assert len(left.places) == 5
