@@ -94,4 +94,15 @@ def draw_dvh(axes: Axes, curves: Sequence[DvhCurve], prescription_gy: float) -> 
         Line2D([], [], color="#444", lw=1.4, ls=(0, (4, 2)), label="delivered"),
         Line2D([], [], color="#444", lw=1.0, ls=":", label="prescription"),
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper right")
+    columns = min(
+        5, (len(handles) + 1) // 2
+    )  # above the axes: beside the curves there is no place that none crosses
+    axes.legend(
+        handles=handles,
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        columnspacing=1.2,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+    )
