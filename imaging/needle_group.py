@@ -22,6 +22,7 @@ from imaging.shaft import (
     nearer_end,
     visible_end,
 )
+from imaging.shared_end import shared_mm
 from imaging.tip import Tip, fit_tip
 from planning.frame import Floats, unit
 from planning.volume import CtVolume
@@ -125,16 +126,25 @@ class _Group:
             ):
                 continue
             if end.tip.good or self.ends[k].sharp:  # else where it ends was not seen
-                needles.append(self._needle(k, n, end))
+                needles.append(self._needle(k, n, end, self._shared_mm(k, ends)))
         return [needle for needle in needles if needle.name is not None or _is_certain(needle, needles)]
 
-    def _needle(self, k: int, n: int | None, end: _Followed) -> FoundNeedle:
+    def _shared_mm(self, k: int, ends: list[_Followed]) -> float:
+        """How much of the end of a needle may be a neighbour's."""
+        tip_w = [float(end.tip.point_mm @ self.direction) for end in ends]
+        shaft, across = ends[k].shaft, self.comb.slab.frame[:2]
+        own = self.axes[k].uv(shaft.ws)
+        others = [(tip_w[m], axis.uv(shaft.ws) - own) for m, axis in enumerate(self.axes) if m != k]
+        return shared_mm(shaft, tip_w[k], others, across, self.slice_mm)
+
+    def _needle(self, k: int, n: int | None, end: _Followed, shared_end_mm: float) -> FoundNeedle:
         slab, axis, shaft, tip = self.comb.slab, self.axes[k], end.shaft, end.tip
         inside = shaft.ws >= self.entry_w
         seen_share = float(np.mean(shaft.peak_hu[inside] > self.least_hu)) if inside.any() else 1.0
         # beyond a stretch that was bridged, what is seen may be another needle's
         bridged_mm = (1.0 - seen_share) * max(float(shaft.ws[-1]) - self.entry_w, 0.0)
-        parts_mm = [tip.sigma_mm if tip.good else 2.0 * FADED_MM, end.chosen_mm, BRIDGED_SIGMA * bridged_mm]
+        end_mm = tip.sigma_mm if tip.good else 2.0 * FADED_MM
+        parts_mm = [end_mm, end.chosen_mm, BRIDGED_SIGMA * bridged_mm, shared_end_mm]
         if self.planned and n is not None:
             off_mm = abs(float((tip.point_mm - self.tip_mm[n]) @ self.direction))
             if not tip.good:  # what does not look like an end, far from the plan

@@ -187,6 +187,29 @@ def test_a_tip_beyond_a_stretch_that_is_not_seen_is_less_sure() -> None:
     assert other.sigma_mm < 1.0
 
 
+@pytest.mark.parametrize("dim", [0.4, 1.0])
+def test_an_end_that_may_be_a_neighbours_is_not_sure(dim: float) -> None:
+    """The last 7 mm of one shaft are dim, down to where its neighbour ends: that may be its neighbour's image."""
+    pairs = [needle_at("N01", 0.0, 0.0, 50.0), needle_at("N02", 0.0, 3.0, 50.0)]
+    grid = grid_around((-20, 0, 0), (120, 70, 50), (0.98, 0.98, 2.5))
+    rng = np.random.default_rng(4)
+    early = replace(pairs[0][0], depth_mm=43.0)
+    hu, short = anatomy_hu(grid), anatomy_hu(grid)
+    add_needles(hu, grid, [pairs[0][0], pairs[1][0]], rng)
+    add_needles(short, grid, [early, pairs[1][0]], rng)
+    hu = dim * hu + (1.0 - dim) * short
+    add_noise(hu, rng)
+    found = find_needles(volume(hu, grid), [plan for _, plan in pairs])
+    one, other = found.needle("N01"), found.needle("N02")
+    assert one is not None
+    assert other is not None
+    assert other.sigma_mm < 1.0
+    if dim < 1.0:  # it may end where that begins
+        assert one.sigma_mm > 0.9 * np.linalg.norm(one.tip_mm - early.tip_mm) > 4.0
+    else:
+        assert one.sigma_mm < 1.0
+
+
 def test_shallow_reference_needles_are_found() -> None:
     pairs = [
         needle_at(f"N{k}", u, 0.0, 25.0, du=3.0, deeper_mm=-2.0) for k, u in enumerate((-14.0, 0.0, 14.0))
