@@ -34,7 +34,13 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
             f"it is the series of CT {known.series_used[series]}, judged before; the newest series is wanted"
         )
         return "scan_judged", f"CT {command.scan}: {known.scan_problem}"
+    early = _taken_early(known, findings)
+    if early:
+        known.scan_is_usable, known.scan_problem = False, early
+        return "scan_judged", f"CT {command.scan}: {early}"
     known.series_used[series] = command.scan
+    if findings.identity.acquired is not None:
+        known.last_acquired = findings.identity.acquired[1], command.scan
     known.slice_seen_mm = findings.identity.slice_thickness_mm
     if not findings.registered:
         known.scan_is_usable = False
@@ -48,6 +54,21 @@ def judge_scan(known: Knowledge, command: RequestScan, findings: RescanFindings)
         return "scan_judged", known.message
     seen = f"CT {command.scan}: {_in_words(known)}"
     return "scan_judged", known.scan_problem or seen
+
+
+def _taken_early(known: Knowledge, findings: RescanFindings) -> str:
+    """Why it shows nothing new, or empty: a CT that comes late, such as a second reconstruction of the one before.
+
+    Times of one scanner's clock are compared with one another, never with ours. A CT that was taken after the one
+    before but before the last motion is not told by this; who sends it answers for that.
+    """
+    acquired, last = findings.identity.acquired, known.last_acquired
+    if acquired is None or last is None or acquired[0] > last[0]:
+        return ""
+    return (
+        f"it was acquired at {acquired[0][:19]}, not after CT {last[1]} ({last[0][:19]}), perhaps another "
+        "reconstruction of it; the newest CT is wanted (if the scanner's clock was set back, take another)"
+    )
 
 
 def _in_words(known: Knowledge) -> str:

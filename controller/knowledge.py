@@ -216,6 +216,7 @@ class Knowledge:
     scans: int = 0
     scans_in_round: int = 0
     series_used: dict[str, int] = field(default_factory=dict)
+    last_acquired: tuple[str, int] | None = None
     unseen: tuple[str, ...] = ()
     scan_is_usable: bool = True
     scan_problem: str = ""

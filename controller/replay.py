@@ -151,12 +151,18 @@ def _point(values: Sequence[float]) -> Point:
     return x, y, z
 
 
+def _identity(body: dict[str, Any]) -> ScanIdentity:
+    """Journals from before acquisition times were kept have none."""
+    acquired = body.get("acquired")
+    return ScanIdentity(**{**body, "acquired": None if acquired is None else (acquired[0], acquired[1])})
+
+
 def findings_of(body: dict[str, Any]) -> RescanFindings:
     """What ``RescanFindings.to_json`` wrote; an unknown expected TRE comes back as infinite."""
     registration, tre = body["registration"], body["registration"]["expected_tre_mm"]
     return RescanFindings(
         kind=body["kind"],
-        identity=ScanIdentity(**body["scan"]),
+        identity=_identity(body["scan"]),
         plan_from_scan=tuple(tuple(row) for row in registration["plan_from_scan"]),
         registered=registration["succeeded"],
         problem=registration["problem"],

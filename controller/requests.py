@@ -98,7 +98,7 @@ class FolderScanner:
             "slice_mm": slice_mm,
             "z_low_mm": low_mm,
             "z_high_mm": high_mm,
-            "when": datetime.now().isoformat(timespec="seconds"),
+            "when": datetime.now().isoformat(timespec="milliseconds"),
         }
         received = ReceivedSeries(self._requests.folder, self._told)
         name = self._requests.ask(request, command.kind)

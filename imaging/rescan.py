@@ -30,7 +30,10 @@ SLICE_SHARE = 0.15  # of the slice thickness, 1 sigma: what partial volume hides
 
 @dataclass(frozen=True)
 class ScanIdentity:
-    """Which scan this was: what the interlocks compare with the plan."""
+    """Which scan this was: what the interlocks compare with the plan.
+
+    ``acquired``: first and last acquisition time by the scanner's clock (ISO 8601), None where it does not say.
+    """
 
     patient_id: str
     study_uid: str
@@ -38,6 +41,7 @@ class ScanIdentity:
     frame_of_reference_uid: str
     slice_thickness_mm: float
     slice_count: int
+    acquired: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class RescanFindings:
                 "frame_of_reference_uid": identity.frame_of_reference_uid,
                 "slice_thickness_mm": identity.slice_thickness_mm,
                 "slice_count": identity.slice_count,
+                "acquired": None if identity.acquired is None else list(identity.acquired),
             },
             "registration": {
                 "succeeded": self.registered,
@@ -206,6 +211,7 @@ def _findings(scan: CtVolume, registration: Registration, kind: str, **seen: Any
         scan.frame_of_reference_uid,
         float(scan.slice_thickness_mm),
         scan.grid.shape[0],
+        scan.acquired,
     )
     rows = tuple(tuple(round(float(v), 9) for v in row) for row in registration.reference_from_scan.matrix())
     return RescanFindings(

@@ -7,6 +7,7 @@ is that of their positions; instance numbers and file names mean nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pydicom
@@ -104,7 +105,24 @@ def volume_of(files: list[DicomFile]) -> CtVolume:
             slice_thickness_mm=thickness,
             attributes={tag: str(value) for tag in COPIED if (value := header.get(tag)) is not None},
             remarks=_remarks(files),
+            acquired=_acquired(files),
         )
+
+
+def _acquired(files: list[DicomFile]) -> tuple[str, str] | None:
+    """First and last acquisition time (PS3.3 C.8.2.1, C.8.15.2); one scanner's clock, so its zone is left out."""
+    times = []
+    for file in files:
+        stated = str(file.header.get("AcquisitionDateTime") or "").split("+")[0].split("-")[0]
+        if not stated and file.header.get("AcquisitionTime"):
+            day = file.header.get("AcquisitionDate") or ""
+            stated = f"{day}{file.header.get('AcquisitionTime')}"
+        try:
+            shape = "%Y%m%d%H%M%S.%f" if "." in stated else "%Y%m%d%H%M%S"
+            times.append(datetime.strptime(stated.strip(), shape).isoformat(timespec="microseconds"))
+        except ValueError:
+            return None
+    return min(times), max(times)
 
 
 def _remarks(files: list[DicomFile]) -> tuple[str, ...]:

@@ -76,6 +76,8 @@ class CtVolume:
         slice_thickness_mm: as stated by the scanner (the spacing is ``grid.spacing_mm[2]``).
         attributes: further DICOM attributes that written objects copy (name -> value), e.g. StudyDate.
         remarks: what a person should know of these images, in sentences.
+        acquired: first and last acquisition time of its images by the scanner's clock, ISO 8601 without zone; None
+            where an image does not state it.
     """
 
     hu: NDArray[np.int16]
@@ -89,3 +91,4 @@ class CtVolume:
     slice_thickness_mm: float
     attributes: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    acquired: tuple[str, str] | None = None

@@ -343,3 +343,40 @@ def test_damage_never_ends_in_another_exception(case: MadeCase, data: st.DataObj
             read_case(case.folder)
     finally:
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("stated", "acquired"),
+    [
+        ({}, None),
+        ({"AcquisitionDate": "20200102", "AcquisitionTime": "090300.25"}, "2020-01-02T09:03:00.250000"),
+        ({"AcquisitionDate": "20200102", "AcquisitionTime": "090300"}, "2020-01-02T09:03:00.000000"),
+        ({"AcquisitionTime": "090300"}, None),  # a time without its day tells nothing
+        ({"AcquisitionDateTime": "20200102090300.5+0100"}, "2020-01-02T09:03:00.500000"),
+    ],
+)
+def test_when_a_ct_was_acquired_is_read_where_every_image_says_it(
+    case: MadeCase, stated: dict[str, str], acquired: str | None
+) -> None:
+    def state(dataset: pydicom.Dataset) -> None:
+        for keyword in ("AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime"):
+            if keyword in dataset:
+                del dataset[keyword]
+        for keyword, value in stated.items():
+            setattr(dataset, keyword, value)
+
+    for path in case.ct_paths:
+        edit(path, state)
+    found = read_ct(case.folder).acquired
+    assert found == (None if acquired is None else (acquired, acquired))
+    if acquired is not None:  # one image later, one that does not say
+        edit(case.ct_paths[1], lambda dataset: state(dataset) or _later(dataset))
+        last = read_ct(case.folder).acquired
+        assert last is not None
+        assert last[0] == acquired < last[1]
+        edit(case.ct_paths[0], lambda dataset: [dataset.pop(key, None) for key in stated])
+        assert read_ct(case.folder).acquired is None
+
+
+def _later(dataset: pydicom.Dataset) -> None:
+    dataset.AcquisitionDateTime = "20200102090307"
