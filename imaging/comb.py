@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from imaging.axis import Axis
-from imaging.line import Lines
+from imaging.line import Lines, ends_apart_mm
 from imaging.line_fit import fit_lines
 from imaging.line_growth import GROWN, drawn_lines, laid_lines
-from imaging.line_picture import Picture
-from imaging.line_repair import repaired_lines
+from imaging.line_picture import BEFORE_SKIN_MM, Picture
+from imaging.line_repair import BETTER, repaired_lines
 from imaging.rod_image import Blur, rendered_hu, shares
 from imaging.shaft import Shaft
 from imaging.slab import Slab
@@ -44,6 +44,7 @@ class Comb:
         blur: of the scanner, fitted too.
         covariance: ``(n, 6, 6)`` of the curves, as if voxels were independent.
         slab: the resampled scan that they were searched in.
+        rival_mm: ``(n,)`` how far beside each line's end it would lie if all were explained nearly as well otherwise.
     """
 
     lines: Lines
@@ -53,6 +54,7 @@ class Comb:
     blur: Blur
     covariance: Floats
     slab: Slab
+    rival_mm: Floats
 
     def __len__(self) -> int:
         return len(self.lines.curves)
@@ -114,22 +116,26 @@ def fitted_comb(
     picture = Picture(ct, direction, corners_mm, clip_hu, furthest_mm)
     slab = picture.slab
     entry, tip = planned_entry_mm @ slab.frame.T, planned_tip_mm @ slab.frame.T
-    lines, blur = _explaining(picture, laid_lines(picture, entry, tip), len(entry) if planned else 0)
+    lines, blur, rival_mm = _explaining(
+        picture, laid_lines(picture, entry, tip), len(entry) if planned else 0
+    )
     near = picture.near(lines, END_BIN_MM)
     last = picture.fit(lines, blur, 3)
     heights = _in_bins(last.heights, last.bin_w_mm, near.bin_w_mm)
     fine = fit_lines(near, last.lines, heights, blur, clip_hu, picture.usual_hu, 0)
-    return Comb(last.lines, fine.heights, fine.grounds, fine.bin_w_mm, blur, last.covariance, slab)
+    return Comb(last.lines, fine.heights, fine.grounds, fine.bin_w_mm, blur, last.covariance, slab, rival_mm)
 
 
-def _explaining(picture: Picture, laid: Lines, planned: int) -> tuple[Lines, Blur]:
-    """The lines that explain the picture best, and the scanner's blur.
+def _explaining(picture: Picture, laid: Lines, planned: int) -> tuple[Lines, Blur, Floats]:
+    """The lines that explain the picture best, the scanner's blur, and how far off what explains nearly as well puts
+    the lines' ends.
 
     Needles that lie in thick slices look alike wherever in their slice they are, so the misfit has many valleys: each
     way there is followed to its end, and all are compared on the same voxels.
     """
     if picture.slice_mm < THICK_MM or abs(picture.slab.frame[2, 2]) > LYING:
-        return repaired_lines(picture, *drawn_lines(picture, laid), planned)
+        lines, blur = repaired_lines(picture, *drawn_lines(picture, laid), planned)
+        return lines, blur, np.zeros(len(lines.curves))
     answers = [
         repaired_lines(picture, *drawn_lines(picture, laid, [way], damped=damped), planned)
         for damped in (False, True)
@@ -137,7 +143,17 @@ def _explaining(picture: Picture, laid: Lines, planned: int) -> tuple[Lines, Blu
     ]
     curves = np.concatenate([laid.curves, *(lines.curves for lines, _ in answers)])
     near = picture.near(Lines(laid.skin_w_mm, curves, np.full(len(curves), picture.high_w_mm)))
-    return min(answers, key=lambda answer: picture.fit(answer[0], answer[1], 0, near=near).misfit)
+    misfits = [picture.fit(lines, blur, 0, near=near).misfit for lines, blur in answers]
+    least = int(np.argmin(misfits))
+    lines, blur = answers[least]
+    rivals = [
+        rival for (rival, _), misfit in zip(answers, misfits, strict=True) if misfit < misfits[least] + BETTER
+    ]
+    return (
+        lines,
+        blur,
+        np.max([ends_apart_mm(lines, rival, lines.skin_w_mm - BEFORE_SKIN_MM) for rival in rivals], axis=0),
+    )
 
 
 def _in_bins(heights: Floats, from_w: Floats, to_w: Floats) -> Floats:

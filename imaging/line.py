@@ -32,3 +32,17 @@ class Lines:
     def only(self, which: NDArray[np.bool_]) -> Lines:
         """Some of them: ``which`` is ``(n,)``."""
         return Lines(self.skin_w_mm, self.curves[which].copy(), self.ends_w_mm[which].copy())
+
+
+def ends_apart_mm(lines: Lines, others: Lines, from_w_mm: float) -> Floats:
+    """How far beside each line's end ``(n,)`` that other line lies which is nearest to it on the way there.
+
+    0 where there are no others: then nothing tells.
+    """
+    apart = np.zeros(len(lines.curves))
+    if len(others.curves):
+        for n, end in enumerate(lines.ends_w_mm):
+            ws = np.linspace(from_w_mm, end, 8)
+            off = np.linalg.norm(others.places(ws) - lines.places(ws)[n], axis=2)
+            apart[n] = off[np.argmin(off.mean(axis=1)), -1]
+    return apart

@@ -30,6 +30,7 @@ from planning.volume import CtVolume
 SIDE_MM = 14.0  # looked at beside the outermost expected axis
 BEYOND_MM = 16.0  # looked at beyond the deepest expected tip
 OUTSIDE_MM = 40.0  # looked at outside the skin
+RIVAL_MM = 1.0  # a line that explains nearly as well, so far away: it may be the true one (assumed)
 BRIDGED_SIGMA = 0.3  # 1 sigma of a tip per mm of its shaft inside the skin that isn't seen (assumed)
 UNPLANNED_SHARE = 0.5  # of the usual height of the planned ones, for a needle nobody planned
 UNPLANNED_LENGTH_MM = 30.0  # of steel seen: shorter is a piece of bone, tooth or shaft (assumed)
@@ -144,7 +145,10 @@ class _Group:
         # beyond a stretch that was bridged, what is seen may be another needle's
         bridged_mm = (1.0 - seen_share) * max(float(shaft.ws[-1]) - self.entry_w, 0.0)
         end_mm = tip.sigma_mm if tip.good else 2.0 * FADED_MM
+        rival_mm = float(self.comb.rival_mm[k])
         parts_mm = [end_mm, end.chosen_mm, BRIDGED_SIGMA * bridged_mm, shared_end_mm]
+        if rival_mm > RIVAL_MM:
+            parts_mm.append(0.5 * rival_mm)
         if self.planned and n is not None:
             off_mm = abs(float((tip.point_mm - self.tip_mm[n]) @ self.direction))
             if not tip.good:  # what does not look like an end, far from the plan

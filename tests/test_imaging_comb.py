@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from synthetic_ct import volume
 
-from imaging.line import Lines
+from imaging.line import Lines, ends_apart_mm
 from imaging.line_fit import fit_lines
 from imaging.line_search import dots, search_lines
 from imaging.line_voxel import Voxels, voxels_near
@@ -113,3 +113,16 @@ def test_a_slab_is_the_scan_between_its_voxels_and_air_outside() -> None:
     assert 0.2 < inside.mean() < 0.9
     assert slab.hu[inside] == pytest.approx(np.maximum(500.0 + points[inside] @ rise, -150.0), abs=0.6)
     assert np.all(slab.hu[~inside] == -150.0)
+
+
+def test_another_explanation_is_as_far_off_as_it_puts_the_ends() -> None:
+    """Two lines that run together at the end and part there one way or the other; a third one stays."""
+    a = [[0.0, 0.0], [0.0, 0.05], [0.0, 0.0]]
+    b = [[0.0, 6.0], [0.0, -0.05], [0.0, 0.0]]
+    c = [[9.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    bent_down, bent_up = ([a[0], a[1], [0.0, s / 900.0]] for s in (-1.0, 1.0))
+    apart = ends_apart_mm(lines_of(bent_up, b, c), lines_of(c, b, bent_down), -30.0)
+    assert apart == pytest.approx([60.0**2 / 900.0, 0.0, 0.0])
+    assert ends_apart_mm(lines_of(a), Lines(0.0, np.zeros((0, 3, 2)), np.zeros(0)), -30.0) == pytest.approx(
+        [0.0]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from synthetic_ct import (
     volume,
 )
 
+from imaging.comb import Comb, fitted_comb
 from imaging.deviation import Verdict, deviation
 from imaging.needle import ExpectedNeedle, NeedleFindings, thickness_sigma_mm
 from imaging.needle_search import find_needles
@@ -208,6 +210,26 @@ def test_an_end_that_may_be_a_neighbours_is_not_sure(dim: float) -> None:
         assert one.sigma_mm > 0.9 * np.linalg.norm(one.tip_mm - early.tip_mm) > 4.0
     else:
         assert one.sigma_mm < 1.0
+
+
+def test_a_needle_that_may_lie_elsewhere_is_not_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that explain the scan nearly as well put one needle's end 5 mm further off."""
+    pairs = [needle_at("N01", -4.0, 0.0, 50.0), needle_at("N02", 4.0, 0.0, 50.0)]
+    scan, expected = scan_of([true for true, _ in pairs], slice_mm=2.5), [plan for _, plan in pairs]
+
+    def with_rival(*about: Any, **how: Any) -> Comb:
+        comb = fitted_comb(*about, **how)
+        return replace(
+            comb, rival_mm=np.where(comb.lines.curves[:, 0, 0] < comb.lines.curves[:, 0, 0].mean(), 5.0, 0.3)
+        )
+
+    sure = find_needles(scan, expected)
+    monkeypatch.setattr("imaging.needle_group.fitted_comb", with_rival)
+    found = find_needles(scan, expected)
+    sigmas = sorted((needle.sigma_mm, sure.needle(str(needle.name)).sigma_mm) for needle in found.found)  # type: ignore[union-attr]
+    assert len(sigmas) == 2
+    assert sigmas[0][0] == sigmas[0][1] < 1.0
+    assert sigmas[1][0] == pytest.approx(np.hypot(2.5, sigmas[1][1]))
 
 
 def test_shallow_reference_needles_are_found() -> None:
