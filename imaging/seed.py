@@ -59,7 +59,7 @@ def find_seeds(
             seed, unless one is planned there.
         before_from_scan: takes points of the scan to it.
     """
-    ct = averaged_slices(ct)
+    scan, ct = ct, averaged_slices(ct)
     planned = None if centres_mm is None else np.asarray(centres_mm, dtype=float).reshape(-1, 3)
     hints = None if directions is None else unit(np.asarray(directions, dtype=float).reshape(-1, 3))
     box = (slice(None), slice(None), slice(None))
@@ -99,7 +99,7 @@ def find_seeds(
         strange &= was_there(ct, before, before_from_scan, rods.places)
     else:
         strange[:] = False
-    strange |= in_a_shaft(ct, rods, partner)
+    strange |= in_a_shaft(scan, rods, partner)
     rods = Rods(rods.places[~strange], rods.directions[~strange], rods.heights[~strange])
     partner = [number for number, gone in zip(partner, strange, strict=True) if not gone]
     return tuple(
@@ -109,13 +109,19 @@ def find_seeds(
 
 
 def averaged_slices(ct: CtVolume) -> CtVolume:
-    """Neighbouring slices thinner than usual averaged: in them a seed's clipped plateau looks like several seeds."""
+    """Neighbouring slices thinner than usual averaged: in them a seed's clipped plateau looks like several seeds.
+
+    Where one of them is clipped, the mean is too dark by an unknown part: between it and the brightest the middle is
+    taken, or a seed that lies in one thin slice alone would be as dark as bone.
+    """
     x, y, z = ct.grid.spacing_mm
     together = round(USUAL_SLICE_MM / max(z, ct.slice_thickness_mm))
     slices = ct.grid.shape[0] // max(together, 1)
     if together < 2 or not slices:
         return ct
-    hu = ct.hu[: slices * together].reshape(slices, together, *ct.grid.shape[1:]).mean(axis=1)
+    stacks = ct.hu[: slices * together].reshape(slices, together, *ct.grid.shape[1:])
+    hu, brightest = stacks.mean(axis=1), stacks.max(axis=1)
+    hu = np.where(brightest >= clip_level_hu(ct), 0.5 * (hu + brightest), hu)
     left, front, low = ct.grid.origin_mm
     origin = (left, front, low + 0.5 * (together - 1) * z)
     grid = Grid((slices, *ct.grid.shape[1:]), origin, (x, y, together * z))

@@ -123,3 +123,14 @@ def test_two_seeds_that_touch_stay_two_however_many_rods_explain_them() -> None:
     assert sorted(left.heights[near]) == [3400.0, 4960.0]
     assert np.ptp(left.places[near, 2]) > 2.5
     assert len(left.places) == 5
+
+
+def test_a_seed_clipped_in_one_thin_slice_stays_brighter_than_bone() -> None:
+    """Averaged with its dark neighbour it was 1500 HU, and not seen; what is not clipped is a plain mean."""
+    hu = np.zeros((4, 8, 8))
+    hu[0, 2:5, 2:5] = 3071.0
+    hu[2, 2:5, 2:5] = 1800.0
+    averaged = averaged_slices(volume(hu, Grid((4, 8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 0.6))))
+    assert averaged.hu[0, 3, 3] == pytest.approx(0.75 * 3071.0, abs=1.0)
+    assert averaged.hu[1, 3, 3] == 900
+    assert averaged.hu[0, 0, 0] == 0
