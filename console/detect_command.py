@@ -52,7 +52,7 @@ def detect(
     no_pictures: bool,
 ) -> int:
     """Read, find, write, show."""
-    from console.detect_progress import DetectProgress
+    from console.detect_progress import detect_progress
     from imaging.detection import detect as find
     from planning.dicom import read_ct
     from planning.plan import Plan
@@ -62,12 +62,12 @@ def detect(
         raise AskedWrongly("--case needs --plan: it is the CT that the plan was made on.")
     _check_free(out, overwrite=overwrite)
     made = None if plan is None else Plan.load(plan)
-    with DetectProgress() as progress:
-        progress.tell(f"reading {scan}", 0.0)
+    with detect_progress() as tell:
+        tell(f"reading {scan}", 0.0)
         ct = read_ct(scan)
         planning_ct = None if case is None else read_ct(case)
-        found = find(ct, made, planning_ct, what=wanted, tell=progress.tell)
-        progress.tell("drawing pictures", 0.95)
+        found = find(ct, made, planning_ct, what=wanted, tell=tell)
+        tell("drawing pictures", 0.95)
         _write(found, ct, out, pictures=not no_pictures)
     _show(found, out)
     return 0
