@@ -342,7 +342,7 @@ class WebConsole:
         if not person.may("confirm"):
             return JSONResponse({"why": f"a {person.role} only looks"}, 403)
         number, word = said.get("number"), said.get("answer")
-        if not isinstance(number, int) or word not in ("confirm", "decline"):
+        if type(number) is not int or word not in ("confirm", "decline"):
             raise HTTPException(400, "say which command is answered, and how")
         ask = (self.door.state() or {}).get("ask")
         if ask is None or ask["number"] != number:
@@ -374,7 +374,7 @@ class WebConsole:
         if person is None:
             return JSONResponse({"why": "log in first"}, 401)
         number, word = said.get("number"), said.get("answer")
-        if not isinstance(number, int) or word not in ("confirm", "decline"):
+        if type(number) is not int or word not in ("confirm", "decline"):
             raise HTTPException(400, "say which proposal is answered, and how")
         state = self.door.state() or {}
         waiting, ask = state.get("proposal"), state.get("ask") or {}
@@ -405,7 +405,10 @@ class WebConsole:
             "where": said.get("where", ""),
         }
         kinds = {"kind": str, "because": str, "needle": str | None, "count": int, "where": str}
-        if any(not isinstance(decision[name], kind) for name, kind in kinds.items()):
+        if (
+            any(not isinstance(decision[name], kind) for name, kind in kinds.items())
+            or decision["count"] is True
+        ):
             raise HTTPException(400, "say what is decided: kind, because, needle, count, where")
         decision["because"] = decision["because"][:200]
         return _told(await self.door.decide(person.name, decision))

@@ -337,6 +337,7 @@ def test_a_session_that_was_left_is_of_no_use(client: TestClient) -> None:
         (b"{", 400),
         (b"[1]", 400),
         (b'{"number": "7", "answer": "confirm"}', 400),
+        (b'{"number": true, "answer": "confirm"}', 400),
         (b'{"number": 7, "answer": "perhaps"}', 400),
         (b'{"number": 7}', 400),
         (b" " * 5000, 413),
